@@ -1,0 +1,1 @@
+"""What is measured beside latency: storage, traffic, CPU."""

@@ -1,0 +1,1 @@
+"""The web shop under test."""

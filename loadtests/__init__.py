@@ -1,0 +1,1 @@
+"""How the shop is used: plans, shoppers, recorder."""

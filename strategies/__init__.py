@@ -1,0 +1,80 @@
+"""Where a session lives: the five strategies, by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, Literal, cast
+
+import msgspec
+
+if TYPE_CHECKING:
+    from strategies.contract import SessionStore, WritePolicy
+
+__all__ = ["STRATEGIES", "Strategy", "UnknownStrategy", "find", "load_store_class"]
+
+
+class UnknownStrategy(ValueError):
+    """No strategy has this name."""
+
+
+class Strategy(msgspec.Struct, frozen=True):
+    """What is to be known of a strategy without opening it.
+
+    Attributes:
+        name: as users type it.
+        store: the store, as `module:Class`.
+        lives_in: where the session lives, in a few words.
+        balancer: how the balancer spreads requests: `round robin`, or `affinity` by cookie.
+        policies: the write policies it supports, the default first.
+        needs: engines that it needs beside the shop's own: `redis`, `postgresql`.
+        copies: how many servers hold a session: `1`, or `N`.
+    """
+
+    name: str
+    store: str
+    lives_in: str
+    balancer: Literal["round robin", "affinity"]
+    policies: tuple[WritePolicy, ...]
+    needs: tuple[str, ...] = ()
+    copies: Literal["1", "N"] = "1"
+
+
+_ALL: tuple[WritePolicy, ...] = ("fields", "blob", "versioned")
+
+STRATEGIES: dict[str, Strategy] = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("isolated", "strategies.local:LocalStore", "each server's own memory", "round robin", _ALL),
+        Strategy("sticky", "strategies.local:LocalStore", "one server's own memory", "affinity", _ALL),
+        Strategy(
+            "all-to-all",
+            "strategies.all_to_all:AllToAllStore",
+            "every server's memory",
+            "round robin",
+            ("fields", "blob"),
+            copies="N",
+        ),
+        Strategy("database", "strategies.database:DatabaseStore", "PostgreSQL", "round robin", _ALL, ("postgresql",)),
+        Strategy("redis", "strategies.redis:RedisStore", "Redis", "round robin", _ALL, ("redis",)),
+    )
+}
+
+
+def find(name: str) -> Strategy:
+    """Return the strategy of this name.
+
+    Raises:
+        UnknownStrategy: there is none; the text names the nearest.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    near = difflib.get_close_matches(name, STRATEGIES, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UnknownStrategy(f"unknown strategy {name!r}.{hint} There are: {', '.join(STRATEGIES)}.")
+
+
+def load_store_class(name: str) -> type[SessionStore]:
+    """Import and return the store of a strategy; its driver is imported only here."""
+    module, _, attribute = find(name).store.partition(":")
+    return cast("type[SessionStore]", getattr(importlib.import_module(module), attribute))
