@@ -9,6 +9,9 @@ import msgspec
 Outcome = Literal["ok", "fail", "info"]
 """`ok`: it happened. `fail`: it definitely did not. `info`: unknown (a write that timed out, say)."""
 
+Late = Literal["logout", "idle", "absolute"]
+"""What has ended the session whose cookie a late request still presents."""
+
 
 class Operation(msgspec.Struct, kw_only=True):
     """One finished request, as the shopper saw it.
@@ -27,6 +30,10 @@ class Operation(msgspec.Struct, kw_only=True):
             `final_view`.
         token: the client's unique id of the effect (`add`, `checkout`), else None.
         line: the token of the cart line whose quantity `bump` raises, else None.
+        follow: the `view` that a redirect causes after an `add`; its intended time is the end of that `add`.
+        attempt: 0, and one more for each time it was sent again after a conflict (409).
+        late: the request presents, on purpose, the cookie of a session that the plan has `logout` end, or leaves past
+            its `idle` or `absolute` lifetime. Such a request may still overtake the logout: compare the times.
         intended_ns: when the plan wanted it sent; all times are of one monotonic clock, in nanoseconds.
         t0_ns: just before it was sent.
         t1_ns: just after the answer was read.
@@ -38,7 +45,8 @@ class Operation(msgspec.Struct, kw_only=True):
         cart: tokens shown in the answer, in order; None where the answer shows no cart.
         quantities: cart line (token) to quantity shown; None likewise.
         session: short hash of the session's handle (`X-Session`), None if the answer has no session.
-        user: the user the answer greets, None if anonymous.
+        user: the user the answer greets; None if anonymous, and where the answer shows no cart.
+        recent: products the answer shows as recently viewed; None where it shows none.
         version: `X-Session-Version`, opaque.
         saved: whether the request wrote the store (`X-Session-Saved`).
         sent_bytes: size of the request's body in bytes.
@@ -57,6 +65,9 @@ class Operation(msgspec.Struct, kw_only=True):
     f: str
     token: str | None = None
     line: str | None = None
+    follow: bool = False
+    attempt: int = 0
+    late: Late | None = None
     intended_ns: int
     t0_ns: int
     t1_ns: int
@@ -69,6 +80,7 @@ class Operation(msgspec.Struct, kw_only=True):
     quantities: dict[str, int] | None = None
     session: str | None = None
     user: str | None = None
+    recent: list[int] | None = None
     version: str | None = None
     saved: bool = False
     sent_bytes: int = 0
