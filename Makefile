@@ -1,0 +1,50 @@
+# The doors of the lab; `make` alone lists them. Each is one subcommand of `python -m lab`, and passes on the options
+# that are set: make compare SERVERS=8 STRATEGIES="sticky redis". All of them: .venv/bin/python -m lab compare --help
+PYTHON ?= python3
+LAB := .venv/bin/python -m lab
+# Handed over by the environment, so that spaces and quotes in a value stay what they are.
+OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS:+"--blocks=$$BLOCKS"} \
+	$${SEED:+"--seed=$$SEED"} $${STRATEGIES:+"--strategies=$$STRATEGIES"} $${WRITES:+"--writes=$$WRITES"} \
+	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
+	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
+
+.PHONY: help setup compare report up test check bench lock clean
+
+help: ## list the doors
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## make the environment and fetch the engines, no run (PYTHON=python3.13 to choose one)
+	@$(PYTHON) lab/bootstrap.py
+
+compare: setup ## measure the strategies, then table and report (SERVERS RATE BLOCKS QUICK=1 FULL=1 SEED STRATEGIES WRITES REPLICATION OUT)
+	@exec $(LAB) compare $(OPTIONS)
+
+report: setup ## draw charts and page again from a run's files (RUN=results/compare-…, the latest if not given)
+	@exec $(LAB) report "$${RUN:-results/latest}"
+
+up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4)
+	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${SERVERS:+"--servers=$$SERVERS"}
+
+test: ## everything, from nothing: lint, format, types, tests
+	@$(PYTHON) lab/bootstrap.py --tests
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
+	.venv/bin/python -m pytest -n auto --maxprocesses 4
+
+check: ## while developing: put format and lint right where a tool can, then test
+	@$(PYTHON) lab/bootstrap.py --tests
+	.venv/bin/python -m ruff format .
+	.venv/bin/python -m ruff check --fix .
+	@$(MAKE) --no-print-directory test
+
+bench: setup ## what the lab itself costs: every file in benchmarks/ (QUICK=1)
+	@for file in benchmarks/[a-z]*.py; do .venv/bin/python -m benchmarks.$$(basename $$file .py) $(if $(QUICK),--quick) || exit; done
+
+lock: ## refresh requirements.lock from pyproject.toml
+	@$(PYTHON) lab/bootstrap.py --lock
+	.venv/bin/python -m lab.lock
+
+clean: ## remove the environment and the caches; results/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
