@@ -1,0 +1,165 @@
+"""The command line: every door of the Makefile is one command here.
+
+Each failure that a user can cause or mend is one clear line and an exit status: 1 when the lab could not do its
+work, 2 when it was asked for something that it does not offer, 130 when it was interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from lab.errors import LabError
+from loadtests.client import LoadError
+from strategies import STRATEGIES, UnknownStrategy, find
+from strategies.contract import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130
+"""What shells report for a command that ended by Ctrl-C."""
+
+
+class _Names(click.ParamType):
+    """Names of strategies, separated by spaces or commas."""
+
+    name = "names"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = str(value).replace(",", " ").split()
+        if not names:
+            self.fail("expected at least one strategy", param, ctx)
+        try:
+            return tuple(dict.fromkeys(find(name).name for name in names))
+        except UnknownStrategy as error:
+            self.fail(str(error), param, ctx)
+
+
+_SERVERS = click.option(
+    "--servers", type=click.IntRange(1, 16), default=4, show_default=True, help="Web servers behind the balancer."
+)
+_WRITES = click.option(
+    "--writes",
+    type=click.Choice(["fields", "blob", "versioned"]),
+    default="fields",
+    show_default=True,
+    help="What a request saves: the fields it changed, the whole session, or only onto the version it read.",
+)
+_REPLICATION = click.option(
+    "--replication",
+    type=click.Choice(["async", "sync"]),
+    default="async",
+    show_default=True,
+    help="When all-to-all answers a shopper: at once, or when every live server has the write.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """When one web server becomes many, where should the session live?"""
+
+
+@cli.command()
+@_SERVERS
+@click.option(
+    "--rate", type=click.IntRange(1, 5000), default=200, show_default=True, help="Offered load in requests/s."
+)
+@click.option(
+    "--blocks", type=click.IntRange(1, 1000), help="Timed blocks, one slice of every arm each  [default: 60]."
+)
+@click.option("--quick", is_flag=True, help="About a minute: enough to see it work, points without intervals.")
+@click.option("--full", is_flag=True, help="About ten minutes: narrower intervals.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of every plan and order.")
+@click.option(
+    "--strategies", type=_Names(), default=tuple(STRATEGIES), help="Which strategies, by name  [default: all five]."
+)
+@_WRITES
+@_REPLICATION
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs are kept."
+)
+def compare(*, quick: bool, full: bool, blocks: int | None, **options: object) -> None:
+    """Measure the strategies side by side and write a report."""
+    from lab.experiments import compare as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
+
+    if quick and full:
+        raise click.UsageError("--quick and --full exclude each other: choose one.")
+    size = "quick" if quick else "full" if full else "default"
+    settings = experiment.settings(size=size, blocks=blocks, command=_command_line(), **options)
+    experiment.run(settings, Console())
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Redraw the charts and the page of RUN, a run's folder, from its files."""
+    from lab.report import draw  # noqa: PLC0415
+
+    click.echo(f"report: {draw(run)}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--witnesses", is_flag=True, help="Only the saved witnesses, each alone.")
+@click.pass_context
+def check(context: click.Context, run: Path, *, witnesses: bool) -> None:
+    """Check the saved history of RUN again. Exit status: 0 ok, 1 violated, 2 unknown."""
+    from lab.consistency.command import recheck  # noqa: PLC0415
+
+    context.exit(recheck(run, Console(), witnesses_only=witnesses))
+
+
+@cli.command()
+@click.option("--strategy", required=True, type=_Names(), help="Which one.")
+@_SERVERS
+@_WRITES
+@_REPLICATION
+def up(strategy: tuple[str, ...], **options: object) -> None:
+    """Start a cluster to play with, until Ctrl-C."""
+    from lab.playground import run  # noqa: PLC0415
+
+    if len(strategy) != 1:
+        raise click.UsageError(f"expected one strategy, got {len(strategy)}: {' '.join(strategy)}")
+    run(strategy[0], Console(), **options)
+
+
+def _command_line() -> str:
+    return " ".join(["python -m lab", *sys.argv[1:]])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status.
+
+    Args:
+        arguments: what stands behind `python -m lab`; by default what the process was started with.
+    """
+    try:
+        status = cli.main(args=arguments, prog_name="python -m lab", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _fail(_one_line(error), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; everything that was started has been stopped.", INTERRUPTED)
+    except (LabError, LoadError, SessionError) as error:
+        return _fail(str(error), 1)
+    except BrokenPipeError:
+        return 1
+    return int(status or 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    return " ".join(error.format_message().split())
+
+
+def _fail(text: str, status: int) -> int:
+    click.echo(f"lab: {text}", err=True)
+    return status
