@@ -44,10 +44,8 @@ class Operation(msgspec.Struct, kw_only=True):
         server: who answered (`X-Served-By`).
         cart: tokens shown in the answer, in order; None where the answer shows no cart.
         quantities: cart line (token) to quantity shown; None likewise.
-        recent: product ids shown as recently viewed; None where the answer shows none.
         presented: short hash of the handle in the cookie that was sent (the `X-Session` that came with that cookie),
             None if no cookie was sent.
-        old_cookie: the plan presents, on purpose, a cookie that was logged out, rotated away or is past a lifetime.
         session: short hash of the session's handle (`X-Session`), None if the answer has no session.
         user: the user the answer greets; None if anonymous, and where the answer shows no cart.
         recent: products the answer shows as recently viewed; None where it shows none.
@@ -82,9 +80,7 @@ class Operation(msgspec.Struct, kw_only=True):
     server: str | None = None
     cart: list[str] | None = None
     quantities: dict[str, int] | None = None
-    recent: list[int] | None = None
     presented: str | None = None
-    old_cookie: bool = False
     session: str | None = None
     user: str | None = None
     recent: list[int] | None = None
