@@ -1,0 +1,228 @@
+"""The keeper of everything that the lab starts: processes in the foreground and one temporary folder.
+
+Nothing outlives it. Leaving its context stops what still runs, whatever the reason; when the lab has no time left for
+that, the watchdog does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Self
+
+import psutil
+
+from lab.engines.watchdog import GRACE_SECONDS, Watchdog
+from lab.engines.user import shared_temporary_folder
+from lab.errors import EngineFailed, LabError, from_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+# The program is started only after the watchdog knows its process id: a shell waits for a line, and becomes it.
+# When the lab dies in between, the line never comes.
+_GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
+
+START_SECONDS = 20.0
+"""How long an engine may take until it answers."""
+
+
+class Process:
+    """One program that runs in the foreground, with a log."""
+
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], log: Path, stop_signal: int, keeper: Keeper) -> None:
+        self.name = name
+        self.pid = popen.pid
+        self.log = log
+        self._popen = popen
+        self._log_start = log.stat().st_size
+        self._stop_signal = stop_signal
+        self._keeper = keeper
+        self._stopping = threading.Lock()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._popen.poll() is None
+
+    def pids(self) -> tuple[int, ...]:
+        """Return the ids of the program and of all its children, for CPU accounting; empty once it has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self.alive:
+                return (self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True)))
+        return ()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the program and to its children; to a program that has ended, nothing."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would (SIGKILL)."""
+        self.signal(signal.SIGKILL)
+        self._ended()
+
+    def stop(self) -> None:
+        """Ask it to end, insist after `GRACE_SECONDS`. Stopping what has ended is no error."""
+        with self._stopping:
+            if self.alive:
+                self._popen.send_signal(self._stop_signal)
+                self.signal(signal.SIGCONT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(GRACE_SECONDS)
+            self.kill()
+
+    def wait_until(self, ready: Callable[[], bool]) -> bool:
+        """Wait until `ready()`, or until the program has ended.
+
+        Returns:
+            Whether it is ready.
+
+        Raises:
+            EngineFailed: it neither got ready nor ended within `START_SECONDS`.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while self.alive:
+            if ready():
+                return True
+            if time.monotonic() > deadline:
+                raise EngineFailed(f"{self.name} did not get ready within {START_SECONDS:.0f} s. {self.last_words()}")
+            time.sleep(0.005)
+        return False
+
+    def finish(self) -> int:
+        """Wait until the program has done its work; return its exit status.
+
+        Raises:
+            EngineFailed: it did not end within `START_SECONDS`.
+        """
+        self.wait_until(lambda: False)
+        self._ended()
+        return int(self._popen.returncode)
+
+    def last_words(self) -> str:
+        """Return the last line of its log, with the log's path, as part of one clear line."""
+        last = next((line.strip() for line in reversed(self._output().splitlines()) if line.strip()), "none")
+        return f"Its last words: {last} (log: {self.log})"
+
+    def said(self, text: str) -> bool:
+        """Return whether it wrote a text to its log."""
+        return text in self._output()
+
+    def _output(self) -> str:
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+
+    def _ended(self) -> None:
+        self._popen.wait()
+        self._keeper.forget(self)
+
+
+class Keeper:
+    """Starts programs and keeps one temporary folder; a context manager that leaves neither behind."""
+
+    def __init__(self, logs: Path) -> None:
+        """Name things; `with` starts them.
+
+        Args:
+            logs: an existing folder for the engines' logs.
+        """
+        self.logs = logs
+        # A short name: some systems allow a path of 103 bytes for a socket.
+        self.folder = shared_temporary_folder() / f"lab-{token_hex(4)}"
+        self._lock = threading.Lock()
+        self._processes: list[Process] = []
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        # The watchdog knows the folder before there is one, and each process before it is one.
+        self._watchdog = Watchdog(self.folder)
+        try:
+            self.folder.mkdir(mode=0o700)
+            self.folder.chmod(0o711)  # an engine that runs as another user must pass through
+        except OSError as error:
+            self._watchdog.close()
+            raise from_os_error(error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed = True
+            processes = self._processes[::-1]
+        for process in processes:
+            process.stop()
+        self._watchdog.close()
+
+    def launch(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        stop_signal: int = signal.SIGTERM,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a program in the foreground, in a session of its own; its output goes to `logs/<name>.log`.
+
+        Args:
+            name: what to call it; the log's name.
+            command: program and arguments.
+            stop_signal: what ends it in good order.
+            user: run as this user, where the lab runs as root.
+            env: its whole environment; None for the lab's own.
+
+        Raises:
+            LabError: it could not be started, or the keeper is closing.
+        """
+        log = self.logs / f"{name}.log"
+        try:
+            with self._lock, log.open("ab") as output:
+                if self._closed:
+                    raise LabError("the lab is closing")
+                popen = subprocess.Popen(
+                    [*_GATE, *map(str, command)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    cwd=self.folder,
+                    bufsize=0,
+                    env=env,
+                    user=user,
+                    group=_group_of(user) if user else None,
+                    extra_groups=[] if user else None,
+                )
+                self._watchdog.watch(popen.pid, stop_signal)
+                process = Process(name, popen, log, stop_signal, self)
+                self._processes.append(process)
+        except OSError as error:
+            raise from_os_error(error) from error
+        _open_gate(popen)
+        return process
+
+    def forget(self, process: Process) -> None:
+        """A process has ended and been reaped: its id may become another's."""
+        with self._lock:
+            if process in self._processes:
+                self._processes.remove(process)
+                self._watchdog.forget(process.pid)
+
+
+def _group_of(user: str) -> int:
+    import pwd  # noqa: PLC0415 - only root needs it
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def _open_gate(popen: subprocess.Popen[bytes]) -> None:
+    assert popen.stdin is not None  # noqa: S101 - asked for with PIPE
+    with popen.stdin as gate, contextlib.suppress(BrokenPipeError):
+        gate.write(b"\n")

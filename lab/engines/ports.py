@@ -1,0 +1,42 @@
+"""Free ports on 127.0.0.1."""
+
+from __future__ import annotations
+
+import socket
+
+from lab.errors import from_os_error
+
+HOST = "127.0.0.1"
+"""Everything in the lab listens here and nowhere else."""
+
+
+def bound_socket(port: int = 0) -> socket.socket:
+    """Return a TCP socket bound to `HOST`, not yet listening.
+
+    Never with SO_REUSEPORT: two labs would silently share a port. SO_REUSEADDR lets a server come back to the port
+    of the one before it while old connections linger.
+
+    Args:
+        port: which port; 0 for any that is free.
+
+    Raises:
+        PortsExhausted: none is free, or this one is taken.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((HOST, port))
+    except OSError as error:
+        sock.close()
+        raise from_os_error(error) from error
+    return sock
+
+
+def free_port() -> int:
+    """Return a port that is free now, for an engine that binds by itself; it must be ready to try another.
+
+    Raises:
+        PortsExhausted: none is free.
+    """
+    with bound_socket() as sock:
+        return int(sock.getsockname()[1])

