@@ -1,0 +1,148 @@
+"""The load generator, as the lab sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+import numpy as np
+
+from loadtests.wire import ArmTarget, Command, Failure, FinalViews, LoadError, Open, Reply, Report, Run, read, write
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from loadtests.plans import Plan
+    from loadtests.recorder import Operation
+
+__all__ = ["ArmTarget", "Generator", "LoadError", "Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of plans did.
+
+    Attributes:
+        operations: every request, in the order in which they were sent.
+        process_cpu_seconds: CPU time of the generator's process, from first to last.
+        wall_seconds: how long it took, drain included.
+        lateness_ms: how late each request went out whose tab was idle at its time: the generator's own error.
+        scheduled: requests that the plans asked for, with follow-ups and retries.
+        sent: requests that went out.
+        recorded: requests in `operations`. Never differs from `scheduled` and `sent`: that is a `LoadError`.
+        retries: requests sent again after a conflict (409).
+    """
+
+    operations: list[Operation]
+    process_cpu_seconds: float
+    wall_seconds: float
+    lateness_ms: NDArray[np.float64]
+    scheduled: int
+    sent: int
+    recorded: int
+    retries: int
+
+
+class Generator:
+    """The load generator's process; a context manager.
+
+    Starting does not wait: the process imports Locust while the caller starts its servers.
+
+    Args:
+        log_path: file for whatever the process says on stderr.
+    """
+
+    def __init__(self, log_path: Path) -> None:
+        self._log_path = log_path
+        self._decoder: msgspec.msgpack.Decoder[Report | Failure] = msgspec.msgpack.Decoder(Reply)
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "loadtests.generator"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=Path(__file__).parents[1],
+                env=os.environ | {"GEVENT_BACKEND": "select"},  # timers four times as exact as with epoll
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process, for probes and watchdogs."""
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; a run under way ends at once."""
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            self._process.stdin.close()
+            self._process.wait(5)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def open(self, target: ArmTarget) -> None:
+        """Make an arm known.
+
+        Raises:
+            LoadError: if the generator could not.
+        """
+        self._ask(Open(target))
+
+    def run(self, plans: list[tuple[str, Plan]]) -> Result:
+        """Replay each plan on its arm, all at the same time, and wait until every request has ended.
+
+        Args:
+            plans: pairs of an arm's name and a plan.
+
+        Raises:
+            LoadError: if anything could not be sent or recorded as planned.
+        """
+        report = self._ask(Run(plans))
+        return Result(
+            operations=report.operations,
+            process_cpu_seconds=report.process_cpu_seconds,
+            wall_seconds=report.wall_seconds,
+            lateness_ms=np.array(report.lateness_ms),
+            scheduled=report.scheduled,
+            sent=report.sent,
+            recorded=len(report.operations),
+            retries=report.retries,
+        )
+
+    def final_views(self, arm: str, shoppers: list[str] | None = None) -> list[Operation]:
+        """Ask every server of an arm, past the balancer, for the carts of its shoppers (or of some of them).
+
+        Raises:
+            LoadError: if the arm or a shopper is unknown.
+        """
+        return self._ask(FinalViews(arm, shoppers)).operations
+
+    def _ask(self, command: Command) -> Report:
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            write(self._process.stdin, command)
+            packed = read(self._process.stdout)
+        except BrokenPipeError:
+            packed = None
+        if packed is None:
+            raise LoadError(f"the load generator has ended (status {self._process.wait()}); see {self._log_path}")
+        reply = self._decoder.decode(packed)
+        if isinstance(reply, Failure):
+            raise LoadError(f"the load generator failed: {reply.text}")
+        return reply

@@ -1,0 +1,224 @@
+"""Shoppers who keep to a plan, come what may.
+
+Runs in the load generator's process only: importing Locust patches the standard library for gevent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from http import HTTPStatus
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING
+
+import gevent
+from geventhttpclient.client import HTTPClientPool
+from locust import FastHttpUser
+from locust.env import Environment
+
+from loadtests import api
+from loadtests.answers import Exchange
+from loadtests.plans import PlannedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loadtests.plans import Plan
+    from loadtests.wire import ArmTarget
+
+CONNECTION_GROUPS = 64
+"""Tabs beyond this many share connections, so that hundreds of shoppers need no more sockets than dozens."""
+
+CONNECTIONS_PER_GROUP = 16
+"""Far more than the tabs of a group ever use at once: a tab must not wait for another's connection."""
+
+MAX_RETRIES = 20
+"""How often a request is sent again after a conflict (409)."""
+
+HURRY_SECONDS = 0.1
+"""How long a request may take once the drain is over: it is still sent, but a dead server cannot hold up the lab."""
+
+SECOND_NS = 1_000_000_000
+
+
+class Client(FastHttpUser):
+    """Locust's fast HTTP client with a clock of our own around each request (Locust's statistics round to 1 ms)."""
+
+    abstract = True
+    max_redirects = 0
+
+    def __init__(self, target: ArmTarget, pool: HTTPClientPool, jar: CookieJar | None) -> None:
+        self.host, self.client_pool = target.url, pool
+        super().__init__(_ENVIRONMENT)
+        agent = self.client.client
+        agent.cookiejar = jar
+        vars(agent)["valid_response_codes"] = range(100, 600)  # a status is an answer, not an exception
+
+    def send(
+        self,
+        exchange: Exchange,
+        method: str,
+        url: str,
+        body: str | None,
+        *,
+        timeout_seconds: float,
+        cookies: str | None = None,
+    ) -> Exchange:
+        """Send one request, note times and answer in `exchange`, and return it.
+
+        Args:
+            exchange: to be filled.
+            method: HTTP method.
+            url: path at the balancer, or a whole URL.
+            body: JSON, or None.
+            timeout_seconds: the longest that it may take, all in all.
+            cookies: a Cookie header to send instead of the jar's.
+        """
+        headers = {"Accept-Encoding": "identity"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            exchange.sent_bytes = len(body.encode())
+        if cookies:
+            headers["Cookie"] = cookies
+        limit = gevent.Timeout(timeout_seconds)
+        exchange.t0_ns = time.monotonic_ns()
+        with limit, self.client.request(method, url, data=body, headers=headers, catch_response=True) as answer:
+            exchange.error = answer.request_meta["exception"]
+            if exchange.error is None:
+                exchange.status, exchange.headers, exchange.body = answer.status_code, answer.headers, answer.content
+        exchange.t1_ns = time.monotonic_ns()
+        if (cause := getattr(exchange.error, "original", None)) is not None:
+            exchange.error = cause
+        return exchange
+
+
+class Shopper:
+    """One user of the shop: a cookie jar that the tabs share, and the last session cookie ever held."""
+
+    def __init__(self) -> None:
+        self.jar = CookieJar()
+        self.held: str | None = None
+        self.plan: Plan | None = None
+
+    def cookies(self) -> str:
+        """Write the jar's cookies as a request header would."""
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.jar)
+
+    def hold(self, cookie_name: str) -> None:
+        """Remember the present cookies if a session is among them: after the logout, late requests present them."""
+        if any(cookie.name == cookie_name for cookie in self.jar):
+            self.held = self.cookies()
+
+
+class Arm:
+    """One arm's shoppers, with their cookies and open connections, kept from run to run."""
+
+    def __init__(self, target: ArmTarget) -> None:
+        self.target = target
+        self.shoppers: defaultdict[str, Shopper] = defaultdict(Shopper)
+        self.tabs: dict[tuple[str, int], Client] = {}
+        self._pools = [self._pool() for _ in range(CONNECTION_GROUPS)]
+        self.stranger = Client(target, self._pool(), None)
+
+    def walks(self, plan: Plan) -> list[Walk]:
+        """Share a plan out among its tabs."""
+        lists: defaultdict[tuple[str, int], list[PlannedRequest]] = defaultdict(list)
+        for planned in plan.requests:
+            lists[planned.shopper, planned.tab].append(planned)
+        return [Walk(self, key, plan, requests) for key, requests in lists.items()]
+
+    def tab(self, key: tuple[str, int]) -> Client:
+        """Give a shopper's tab, new or as the last run left it."""
+        if key not in self.tabs:
+            pool = self._pools[len(self.tabs) % CONNECTION_GROUPS]
+            self.tabs[key] = Client(self.target, pool, self.shoppers[key[0]].jar)
+        return self.tabs[key]
+
+    def final_views(self, server: str, names: list[str]) -> Iterator[Exchange]:
+        """Ask one server, past the balancer, for each shopper's cart."""
+        for name in names:
+            planned = PlannedRequest(at_seconds=0.0, shopper=name, f="final_view")
+            exchange = Exchange(planned=planned, f="final_view", intended_ns=time.monotonic_ns())
+            method, path, body = api.VIEW
+            yield self.stranger.send(
+                exchange,
+                method,
+                self.target.server_urls[server] + path,
+                body,
+                cookies=self.shoppers[name].cookies(),
+                timeout_seconds=self.target.timeout_seconds,
+            )
+
+    def _pool(self) -> HTTPClientPool:
+        seconds = self.target.timeout_seconds
+        return HTTPClientPool(concurrency=CONNECTIONS_PER_GROUP, network_timeout=seconds, connection_timeout=seconds)
+
+
+class Walk:
+    """One tab's way through its part of a plan."""
+
+    def __init__(self, arm: Arm, key: tuple[str, int], plan: Plan, requests: list[PlannedRequest]) -> None:
+        self.arm, self.plan, self.requests = arm, plan, requests
+        self.client, self.shopper = arm.tab(key), arm.shoppers[key[0]]
+        self.shopper.plan = plan
+        self.exchanges: list[Exchange] = []
+        self.sent = 0
+        self.retries = 0
+        self._drained_ns = 0
+
+    def run(self, start_ns: int) -> None:
+        """Send every request at its time, or as soon as the one before it has ended; leave none out.
+
+        Args:
+            start_ns: the plan's time zero on the monotonic clock.
+        """
+        patience_seconds = self.plan.seconds + self.arm.target.timeout_seconds
+        self._drained_ns = start_ns + round(patience_seconds * SECOND_NS)
+        for planned in self.requests:
+            intended_ns = start_ns + round(planned.at_seconds * SECOND_NS)
+            slept = _sleep_until(intended_ns)
+            done = self._send(planned, planned.f, intended_ns, slept=slept)
+            if planned.followed:
+                self._send(planned, "view", done.t1_ns, follow=True)
+
+    def _send(
+        self, planned: PlannedRequest, f: str, intended_ns: int, *, slept: bool = False, follow: bool = False
+    ) -> Exchange:
+        """Send a request, again and again while it meets a conflict; each time is an exchange of its own."""
+        method, path, body = api.VIEW if f == "view" else api.http(planned)
+        for attempt in range(MAX_RETRIES + 1):
+            exchange = Exchange(
+                planned=planned, f=f, follow=follow, attempt=attempt, slept=slept, intended_ns=intended_ns
+            )
+            self.sent += 1
+            client, cookies = self._identity(planned)
+            client.send(exchange, method, path, body, cookies=cookies, timeout_seconds=self._patience())
+            self.exchanges.append(exchange)
+            if planned.late is None and "set-cookie" in exchange.headers:
+                self.shopper.hold(self.arm.target.cookie_name)
+            if exchange.status != HTTPStatus.CONFLICT or attempt == MAX_RETRIES:
+                break
+            self.retries += 1
+            intended_ns, _slept = exchange.t1_ns, False
+        return exchange
+
+    def _identity(self, planned: PlannedRequest) -> tuple[Client, str | None]:
+        if planned.late is None:
+            return self.client, None
+        return self.arm.stranger, self.shopper.held
+
+    def _patience(self) -> float:
+        left_seconds = (self._drained_ns - time.monotonic_ns()) / SECOND_NS
+        return min(self.arm.target.timeout_seconds, max(left_seconds, HURRY_SECONDS))
+
+
+def _sleep_until(intended_ns: int) -> bool:
+    """Sleep until a time of the monotonic clock; say whether there was anything to sleep."""
+    slept = False
+    while (left_ns := intended_ns - time.monotonic_ns()) > 0:
+        gevent.sleep(left_ns / SECOND_NS)
+        slept = True
+    return slept
+
+
+_ENVIRONMENT = Environment()
