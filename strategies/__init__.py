@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
+from strategies.contract import WritePolicy
+
 if TYPE_CHECKING:
-    from strategies.contract import SessionStore, WritePolicy
+    from strategies.contract import SessionStore
 
 __all__ = ["STRATEGIES", "Strategy", "UnknownStrategy", "find", "load_store_class"]
 

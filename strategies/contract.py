@@ -11,12 +11,10 @@ opened from `StoreSettings` and closed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 WritePolicy = Literal["fields", "blob", "versioned"]
 """`fields` saves what a request set or deleted, `blob` the whole session, `versioned` refuses an outdated base."""
@@ -185,6 +183,9 @@ class SessionStore(ABC):
 
     replicated: ClassVar[bool] = False
     """Whether servers hold copies of their own, so that another one may know better (see `load`)."""
+
+    settings: StoreSettings
+    """What it was opened with; the glue reads the lifetimes and the server's name here."""
 
     @classmethod
     @abstractmethod

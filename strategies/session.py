@@ -1,0 +1,233 @@
+"""The session that a view sees: a dict that loads itself at first use and remembers what the request did to it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from flask.sessions import SessionMixin
+
+from strategies.contract import Changes, SessionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from strategies.contract import WritePolicy
+
+MAX_NESTING = 64
+"""How many lists and objects a value may hold inside one another; far below what any store or parser gives up at."""
+
+_SCALARS = frozenset({str, int, bool, type(None)})
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What a cookie says: which session, and the proof that it was handed to this shopper.
+
+    Attributes:
+        handle: names the record; 128 random bits in base64url.
+        secret: 256 random bits in base64url; a store only ever sees its SHA-256.
+    """
+
+    handle: str
+    secret: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A live session as it stood when the request first touched it."""
+
+    identity: Identity
+    record: SessionRecord
+
+    @property
+    def version(self) -> str:
+        """The version it had."""
+        return self.record.version
+
+    @property
+    def origin(self) -> str:
+        """The server that had saved it last."""
+        return self.record.origin
+
+
+class StoredSession(SessionMixin):
+    """A request's session. Untouched it costs nothing; the first access of any kind loads it, once.
+
+    Only top-level changes are noticed, as in Flask: after changing a list or dict *inside* the session set
+    `session.modified = True`, and every field whose value differs by then is saved.
+
+    `clear()` is the logout: it ends the session, record and cookie. Removing the fields one by one leaves an empty
+    session that lives on, because another request may be adding a field at this moment.
+
+    Args:
+        find: loads the session, or returns None where there is none alive.
+    """
+
+    def __init__(self, find: Callable[[], Found | None]) -> None:
+        self._find = find
+        self._failure: Exception | None = None
+        self._packed: dict[str, bytes] = {}
+        self._values: dict[str, Any] = {}
+        self._written: set[str] = set()
+        self._dropped: set[str] = set()
+        self._modified = self._flagged = self._cleared = self._rotated = False
+        self.loaded = False
+        self.found: Found | None = None
+
+    def _load(self) -> None:
+        if self.loaded:
+            return
+        if self._failure is not None:  # ask a store that is down once a request, not once an access
+            raise self._failure
+        try:
+            self.found = self._find()
+        except Exception as error:
+            self._failure = error
+            raise
+        if self.found is not None:
+            self._packed = dict(self.found.record.fields)
+        self.loaded = True
+
+    def __getitem__(self, name: str) -> Any:
+        self._load()
+        if name not in self._values:
+            if name in self._dropped:
+                raise KeyError(name)
+            self._values[name] = msgspec.json.decode(self._packed[name])
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._load()
+        pack(name, value)  # refuse here, in the line that is wrong, rather than when the response leaves
+        self._values[name] = value
+        self._written.add(name)
+        self._dropped.discard(name)
+        self._modified = True
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self._values.pop(name, None)
+        self._written.discard(name)
+        self._dropped.add(name)
+        self._modified = True
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._values or (name in self._packed and name not in self._dropped)
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        yield from [name for name in self._packed if name not in self._dropped]
+        yield from [name for name in self._values if name not in self._packed]
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        """Empty the session. If it is still empty when the response leaves, it ends: record and cookie are gone."""
+        self._dropped.update(self)
+        self._values.clear()
+        self._written.clear()
+        self._cleared = self._modified = True
+
+    def rotate(self) -> None:
+        """Give the session a new secret with this request's save: call it at login, so that an old cookie is dead."""
+        self._load()
+        self._rotated = self._modified = True
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]
+        """Whether there is no live session behind this request yet."""
+        self._load()
+        return self.found is None
+
+    @property
+    def modified(self) -> bool:
+        """Whether this request changed the session; set it to True after changing something inside a field."""
+        return self._modified
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified = self._flagged = value
+
+    @property
+    def rotated(self) -> bool:
+        """Whether `rotate` was called."""
+        return self._rotated
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """The fields that this request set or deleted."""
+        return frozenset(self._written | self._dropped)
+
+    @property
+    def ended(self) -> bool:
+        """Whether this request logged out: it cleared the session and put nothing into it afterwards."""
+        return self._modified and self._cleared and not self
+
+    def contents(self) -> dict[str, bytes]:
+        """Return the whole session as this request leaves it, packed."""
+        return {name: pack(name, self._values[name]) if name in self._values else self._packed[name] for name in self}
+
+    def changes(self, policy: WritePolicy) -> Changes | None:
+        """Return what is to be saved under a write policy, without a rotation; None if nothing is.
+
+        A cleared session is saved as a whole under every policy: what other requests added is to go as well.
+        """
+        if not self._modified:
+            return None
+        if policy != "fields" or self._cleared:
+            return Changes(set=self.contents(), whole=True)
+        changed = {name: pack(name, self._values[name]) for name in self._values if self._is_changed(name)}
+        if not changed and not self._dropped:
+            return None
+        return Changes(set=changed, deleted=frozenset(self._dropped))
+
+    def _is_changed(self, name: str) -> bool:
+        if name in self._written:
+            return True
+        # Both sides are packed afresh: PostgreSQL returns the keys of an object in an order of its own.
+        return self._flagged and pack(name, self._values[name]) != repack(self._packed[name])
+
+
+def pack(name: str, value: Any) -> bytes:
+    """Return the JSON of a field's value.
+
+    Raises:
+        TypeError: JSON cannot hold the name or the value, or not without changing it; the text names the field.
+    """
+    try:
+        if type(name) is not str:
+            raise TypeError(f"the name is {type(name).__name__}, not str")  # noqa: TRY301 - one place words it all
+        name.encode()
+        _refuse_what_json_changes(value, MAX_NESTING)
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"session field {name!r} cannot be kept as JSON: {error}") from error
+
+
+def repack(packed: bytes) -> bytes:
+    """Return packed JSON as `pack` writes the same value."""
+    return msgspec.json.encode(msgspec.json.decode(packed))
+
+
+def _refuse_what_json_changes(value: Any, depth: int) -> None:
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if kind is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{value!r} is no JSON number")
+    elif depth == 0:
+        raise ValueError(f"nested more than {MAX_NESTING} deep")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if type(key) is not str:
+                raise TypeError(f"the key {key!r} is {type(key).__name__}, not str")
+            _refuse_what_json_changes(inner, depth - 1)
+    elif isinstance(value, (list, tuple)):  # a tuple comes back as a list, as ever in JSON; Flask's flash() uses one
+        for inner in value:
+            _refuse_what_json_changes(inner, depth - 1)
+    else:
+        raise TypeError(f"{kind.__name__} is neither str, int, float, bool, None, list nor dict")

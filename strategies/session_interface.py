@@ -1,0 +1,303 @@
+"""Flask's `SessionInterface` over any session store: cookie, secret, write policies and lifetimes on the wire.
+
+Use it in any Flask application:
+
+    app.session_interface = ServerSideSessions(RedisStore.open(settings))
+
+The cookie holds a *handle*, which names the record and never changes, and a *secret*, of which the store sees only the
+SHA-256; both are signed, so that a forged cookie costs no store call. What each request costs: nothing if it leaves the
+session alone, one load if it reads, one load and one save if it writes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypedDict, cast
+
+import flask
+import msgspec
+from flask.sessions import SessionInterface
+from itsdangerous import BadSignature, Signer
+from itsdangerous.encoding import want_bytes
+from werkzeug.exceptions import ServiceUnavailable
+
+from strategies.contract import (
+    MAX_SESSION_BYTES,
+    Changes,
+    NewSession,
+    SessionConflict,
+    SessionError,
+    SessionGone,
+    SessionTooLarge,
+    StoreUnavailable,
+    UnsupportedPolicy,
+    logical_bytes,
+)
+from strategies.session import Found, Identity, StoredSession
+
+if TYPE_CHECKING:
+    from flask import Flask, Request, Response
+    from flask.sessions import SessionMixin
+
+    from strategies.contract import SessionStore, WritePolicy
+
+__all__ = ["ServerSideSessions", "short_hash"]
+
+_HANDLE_BYTES = 16
+_SECRET_BYTES = 32
+_COOKIE = re.compile(r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}")
+_TOUCHES_PER_IDLE_LIFETIME = 10
+
+_STATUS: tuple[tuple[type[SessionError], int, str], ...] = (
+    (SessionGone, 401, "the session has ended: it was logged out or has expired"),
+    (SessionConflict, 409, "another request saved this session first: load it again and repeat"),
+    (SessionTooLarge, 413, f"the session would hold more than {MAX_SESSION_BYTES} bytes"),
+    (SessionError, 503, "the session store is not available: try again later"),
+)
+_OF_THE_LOST_ANSWER = ("Content-Encoding", "Content-Disposition", "Content-Range", "ETag", "Last-Modified", "Location")
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a save left behind: who may present it from now on, its new version, and which server wrote it."""
+
+    identity: Identity
+    version: str
+    origin: str
+
+
+class _Attributes(TypedDict):
+    domain: str | None
+    path: str
+    secure: bool
+    httponly: bool
+    samesite: str | None
+    partitioned: bool
+
+
+class ServerSideSessions(SessionInterface):
+    """Keeps sessions in a store. The cookie's name and attributes come from Flask's `SESSION_COOKIE_*` settings.
+
+    Store errors become answers with a JSON body `{"error": ...}`: 503 when the store is down, 401 when the session
+    ended while the request ran, 409 when `versioned` refused, 413 when the session would grow too large.
+
+    Args:
+        store: an open store; its settings carry the lifetimes.
+        policy: what a request saves, see `WritePolicy`.
+        lab_headers: describe the session in response headers (`X-Session`, `X-Session-Version`, `X-Session-Origin`,
+            `X-Session-Saved`), for measurements only.
+
+    Raises:
+        UnsupportedPolicy: the store cannot keep this policy's promise.
+    """
+
+    def __init__(self, store: SessionStore, policy: WritePolicy = "fields", *, lab_headers: bool = False) -> None:
+        if policy not in store.policies:
+            allowed = ", ".join(sorted(store.policies))
+            raise UnsupportedPolicy(f"{type(store).__name__} cannot promise {policy!r} writes; it supports: {allowed}")
+        self._store = store
+        self._policy = policy
+        self._lab_headers = lab_headers
+
+    def open_session(self, app: Flask, request: Request) -> StoredSession | None:
+        """Return a session that loads itself when first used; None without a secret key, as in Flask."""
+        if not app.secret_key:
+            return None
+        return StoredSession(lambda: self._find(app, request))
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Save what the request changed, before the response leaves; turn store errors into answers."""
+        if session.accessed:
+            response.vary.add("Cookie")
+        if not isinstance(session, StoredSession) or not session.loaded:
+            return
+        response.vary.add("Cookie")
+        response.headers["Cache-Control"] = "no-store"
+        try:
+            self._settle(app, session, response)
+        except SessionError as error:
+            _answer_with(response, error)
+            if isinstance(error, SessionGone):
+                self._delete_cookie(app, response)
+            else:
+                self._describe(response, session.found)
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Return True also without being told where the request came over TLS."""
+        return super().get_cookie_secure(app) or flask.request.is_secure
+
+    def get_cookie_samesite(self, app: Flask) -> str | None:
+        """Return Flask's setting, or `Lax` where it is not set."""
+        return super().get_cookie_samesite(app) or "Lax"
+
+    def _find(self, app: Flask, request: Request) -> Found | None:
+        identity = _read_cookie(app, request.cookies.get(self.get_cookie_name(app), ""))
+        if identity is None:
+            return None
+        try:
+            record = self._store.load(identity.handle)
+            if record is not None and self._store.replicated and not _matches(identity.secret, record.secret_hash):
+                record = self._store.load(identity.handle, ask_peers=True)
+        except StoreUnavailable as error:
+            down = flask.Response(status=503)
+            _answer_with(down, error)
+            raise ServiceUnavailable(str(error), response=down) from error
+        if record is None or not _matches(identity.secret, record.secret_hash):
+            return None
+        return Found(identity, record)
+
+    def _settle(self, app: Flask, session: StoredSession, response: Response) -> None:
+        """Do to the store what the request did to the session, and set or delete the cookie accordingly."""
+        found = session.found
+        if session.ended:
+            if found is not None:
+                self._store.delete(found.identity.handle)
+                self._describe(response, None, saved=True)
+            if self.get_cookie_name(app) in flask.request.cookies:
+                self._delete_cookie(app, response)
+            return
+        written = self._write(session)
+        if written is None and found is not None:
+            self._touch_now_and_then(found)
+        self._describe(response, written or found, saved=written is not None)
+        self._refresh_cookie(app, session, written, response)
+
+    def _write(self, session: StoredSession) -> Written | None:
+        changes = session.changes(self._policy)
+        if session.found is None:
+            return self._create(session.contents()) if changes is not None and session else None
+        if session.rotated:
+            secret = secrets.token_urlsafe(_SECRET_BYTES)
+            changes = msgspec.structs.replace(changes or Changes(), secret_hash=_sha256(secret))
+            return self._save(session, changes, secret)
+        if changes is not None:
+            return self._save(session, changes, session.found.identity.secret)
+        return None
+
+    def _create(self, fields: dict[str, bytes]) -> Written:
+        _refuse_growth_past_limit(0, logical_bytes(fields))
+        identity = Identity(secrets.token_urlsafe(_HANDLE_BYTES), secrets.token_urlsafe(_SECRET_BYTES))
+        version = self._store.create(identity.handle, NewSession(_sha256(identity.secret), fields))
+        return Written(identity, version, self._store.settings.server)
+
+    def _save(self, session: StoredSession, changes: Changes, secret: str) -> Written:
+        found = cast("Found", session.found)
+        before = found.record.fields
+        after = changes.set if changes.whole else {**before, **changes.set}
+        kept = {name: value for name, value in after.items() if name not in changes.deleted}
+        _refuse_growth_past_limit(logical_bytes(before), logical_bytes(kept))
+        expected = found.record.version if self._policy == "versioned" else None
+        handle = found.identity.handle
+        version = self._store.save(handle, changes, expected)
+        return Written(Identity(handle, secret), version, self._store.settings.server)
+
+    def _touch_now_and_then(self, found: Found) -> None:
+        """Extend the idle deadline of a session that is only read, at most once per tenth of the idle lifetime."""
+        record = found.record
+        idle_seconds = self._store.settings.idle_seconds
+        unextended_seconds = time.time() + idle_seconds - record.idle_deadline
+        if (
+            unextended_seconds >= idle_seconds / _TOUCHES_PER_IDLE_LIFETIME
+            and record.idle_deadline < record.absolute_deadline
+        ):
+            self._store.touch(found.identity.handle)
+
+    def _refresh_cookie(self, app: Flask, session: StoredSession, written: Written | None, response: Response) -> None:
+        """Send the cookie if it is new, rotated or to be signed anew; and one with an expiry, as Flask's rules say."""
+        holder = written or session.found
+        if holder is None or not (written or (session.permanent and app.config["SESSION_REFRESH_EACH_REQUEST"])):
+            return
+        name = self.get_cookie_name(app)
+        value = _write_cookie(app, holder.identity)
+        if value == flask.request.cookies.get(name) and not session.permanent and "_permanent" not in session.touched:
+            return
+        response.set_cookie(name, value, expires=self.get_expiration_time(app, session), **self._attributes(app))
+
+    def _delete_cookie(self, app: Flask, response: Response) -> None:
+        response.delete_cookie(self.get_cookie_name(app), **self._attributes(app))
+
+    def _attributes(self, app: Flask) -> _Attributes:
+        return {
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app),
+            "secure": self.get_cookie_secure(app),
+            "httponly": self.get_cookie_httponly(app),
+            "samesite": self.get_cookie_samesite(app),
+            "partitioned": self.get_cookie_partitioned(app),
+        }
+
+    def _describe(self, response: Response, session: Found | Written | None, *, saved: bool = False) -> None:
+        if not self._lab_headers:
+            return
+        if saved:
+            response.headers["X-Session-Saved"] = "1"
+        if session is not None:
+            response.headers["X-Session"] = short_hash(session.identity.handle)
+            response.headers["X-Session-Version"] = session.version
+            response.headers["X-Session-Origin"] = session.origin
+
+
+def short_hash(handle: str) -> str:
+    """Return what may be shown and logged in a handle's place: 12 hex digits of its SHA-256."""
+    return _sha256(handle)[:12]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _matches(secret: str, secret_hash: str) -> bool:
+    return hmac.compare_digest(_sha256(secret), secret_hash)
+
+
+@functools.lru_cache(maxsize=16)
+def _signer(keys: tuple[bytes, ...]) -> Signer:
+    return Signer(keys, salt="server-side-session", key_derivation="hmac", digest_method=hashlib.sha256)
+
+
+def _signer_of(app: Flask) -> Signer:
+    keys = [*(app.config["SECRET_KEY_FALLBACKS"] or ()), app.secret_key]  # itsdangerous signs with the last
+    return _signer(tuple(want_bytes(key) for key in keys))
+
+
+def _write_cookie(app: Flask, identity: Identity) -> str:
+    return _signer_of(app).sign(f"{identity.handle}.{identity.secret}").decode()
+
+
+def _read_cookie(app: Flask, cookie: str) -> Identity | None:
+    """Return what a cookie that we signed says; None for every other, without asking any store."""
+    if _COOKIE.fullmatch(cookie) is None:
+        return None
+    try:
+        handle, _, secret = _signer_of(app).unsign(cookie).decode().partition(".")
+    except BadSignature:
+        return None
+    return Identity(handle, secret)
+
+
+def _refuse_growth_past_limit(before_bytes: int, after_bytes: int) -> None:
+    if after_bytes > max(before_bytes, MAX_SESSION_BYTES):
+        raise SessionTooLarge(f"{after_bytes} bytes")
+
+
+def _answer_with(response: Response, error: SessionError) -> None:
+    """Turn a response into the answer to a store's error, in place: it is too late to return another one."""
+    status, text = next((status, text) for kind, status, text in _STATUS if isinstance(error, kind))
+    closing = getattr(response.response, "close", None)
+    if closing is not None:  # a stream or a file that nobody will read any more
+        closing()
+    response.direct_passthrough = False
+    for name in _OF_THE_LOST_ANSWER:
+        response.headers.pop(name, None)
+    response.status_code = status
+    response.set_data(msgspec.json.encode({"error": text}))
+    response.content_type = "application/json"
+    response.headers["Cache-Control"] = "no-store"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        logging.getLogger(__name__).warning("session store: %s", error)

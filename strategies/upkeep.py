@@ -1,0 +1,79 @@
+"""What every store needs beside its engine: counting its calls, and sweeping where the engine does not expire."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, TypedDict
+
+from strategies.contract import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class CallTotals(TypedDict):
+    """Calls of each operation since the store was opened, by the names of `Census`."""
+
+    creates: int
+    loads: int
+    saves: int
+    touches: int
+    deletes: int
+
+
+class Calls:
+    """Counts the calls of a store's operations; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, operation: str) -> None:
+        """Count one call of an operation, named as in `Census`: `creates`, `loads` and so on."""
+        with self._lock:
+            self._counts[operation] += 1
+
+    def totals(self) -> CallTotals:
+        """Return the calls so far, by the names of `Census`."""
+        with self._lock:
+            counts = self._counts
+            return {
+                "creates": counts["creates"],
+                "loads": counts["loads"],
+                "saves": counts["saves"],
+                "touches": counts["touches"],
+                "deletes": counts["deletes"],
+            }
+
+
+class Sweeper:
+    """A daemon thread that runs a sweep again and again until it is stopped.
+
+    The pauses vary by a quarter either way, so that the servers of a cluster do not all sweep at the same moment.
+
+    Args:
+        sweep: removes what has expired; `StoreUnavailable` is logged, and the next round tries again.
+        every_seconds: the mean pause between two sweeps.
+    """
+
+    def __init__(self, sweep: Callable[[], None], every_seconds: float) -> None:
+        self._sweep = sweep
+        self._every_seconds = every_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="session-sweeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for a sweep that is under way."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._every_seconds * random.uniform(0.75, 1.25)):  # noqa: S311 - no secret
+            try:
+                self._sweep()
+            except StoreUnavailable as error:
+                logging.getLogger(__name__).warning("expired sessions were not swept: %s", error)
