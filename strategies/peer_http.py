@@ -1,0 +1,236 @@
+"""What servers of an all-to-all cluster say to each other over HTTP: both ends of the wire.
+
+Four requests, msgpack in and out, each with the cluster's secret: `POST /peers/hello` (I am here), `/peers/apply`
+(merge these), `/peers/ask` (what do you know of these handles?) and `GET /peers/state` (everything, in frames).
+"""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
+
+import msgspec
+import requests
+
+from strategies.replica import Copy, Handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from strategies.contract import Peer
+
+    Answer = tuple[HTTPStatus, Iterable[bytes]]
+
+T = TypeVar("T")
+
+Kind = Literal["create", "save", "touch", "delete", "state"]
+"""What a copy that travels is for: only counted, as all are merged alike."""
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_HANDLES_ASKED = 64
+_FRAME_COPIES = 256
+_LENGTH_BYTES = 4
+_SECRET_HEADER = "X-Peer-Secret"  # noqa: S105  a header's name, no secret
+
+
+class PeerError(Exception):
+    """A peer could not be spoken to."""
+
+
+class PeerAbsent(PeerError):
+    """Nobody listens there, or the connection broke."""
+
+
+class PeerSilent(PeerError):
+    """The peer did not answer in time."""
+
+
+class PeerRefused(PeerError):
+    """The peer did not accept what was said."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A copy on its way to a peer."""
+
+    kind: Kind
+    copy: Copy
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """How servers greet each other.
+
+    Attributes:
+        server: its name.
+        incarnation: differs after every start, so that peers notice that it has forgotten everything.
+        ready: it has the state and may give it to others.
+    """
+
+    server: Annotated[str, msgspec.Meta(max_length=64)]
+    incarnation: Annotated[str, msgspec.Meta(max_length=64)]
+    ready: bool
+
+
+encode = msgspec.msgpack.Encoder().encode
+_decode_hello = msgspec.msgpack.Decoder(Hello).decode
+_decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
+_decode_copies = msgspec.msgpack.Decoder(list[Copy]).decode
+_decode_handles = msgspec.msgpack.Decoder(
+    Annotated[list[Handle], msgspec.Meta(min_length=1, max_length=MAX_HANDLES_ASKED)]
+).decode
+
+
+class PeerClient:
+    """Speaks to one peer over one kept-alive connection; for one thread at a time.
+
+    Args:
+        peer: whom.
+        secret: the cluster's secret.
+        timeout_seconds: how long to wait for the connection, and for each part of an answer.
+    """
+
+    def __init__(self, peer: Peer, secret: str, timeout_seconds: float) -> None:
+        self._url = peer.url
+        self._timeout_seconds = timeout_seconds
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.clear()
+        self._session.headers.update({_SECRET_HEADER: secret, "Accept-Encoding": "identity"})
+
+    def hello(self, mine: Hello) -> Hello:
+        """Greet the peer and return its greeting. Raises `PeerError`, as all of these do."""
+        return self._understand(_decode_hello, self._request("POST", "/peers/hello", encode(mine)).content)
+
+    def apply(self, messages: bytes) -> None:
+        """Have the peer merge encoded messages; returns when it has."""
+        self._request("POST", "/peers/apply", messages)
+
+    def ask(self, handles: list[str]) -> list[Copy]:
+        """Return the peer's copies of these sessions, tombstones included."""
+        return self._understand(_decode_copies, self._request("POST", "/peers/ask", encode(handles)).content)
+
+    def state(self) -> Iterator[list[Copy]]:
+        """Yield all of the peer's copies, in portions.
+
+        Raises:
+            PeerError: it broke off; what was yielded is good.
+        """
+        response = self._request("GET", "/peers/state", stream=True)
+        with response:
+            while size := int.from_bytes(self._read(response, _LENGTH_BYTES)):
+                yield self._understand(_decode_copies, self._read(response, size))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def _understand(self, decode: Callable[[bytes], T], answer: bytes) -> T:
+        try:
+            return decode(answer)
+        except msgspec.DecodeError as error:
+            raise PeerRefused(f"{self._url} answered something else: {error}") from error
+
+    def _read(self, response: requests.Response, size: int) -> bytes:
+        try:
+            data: bytes = response.raw.read(size)
+        except Exception as error:  # urllib3's own errors, which requests passes through on the raw stream
+            raise PeerAbsent(f"{self._url} broke off: {error}") from error
+        if len(data) < size:
+            raise PeerAbsent(f"{self._url} broke off")
+        return data
+
+    def _request(self, method: str, path: str, body: bytes | None = None, *, stream: bool = False) -> requests.Response:
+        try:
+            response = self._session.request(
+                method, self._url + path, data=body, timeout=self._timeout_seconds, stream=stream, allow_redirects=False
+            )
+        except requests.Timeout as error:
+            raise PeerSilent(f"{self._url} did not answer within {self._timeout_seconds:g} s") from error
+        except requests.RequestException as error:
+            raise PeerAbsent(f"{self._url} cannot be reached: {error}") from error
+        if not response.ok:
+            raise PeerRefused(f"{self._url} answered {path} with {response.status_code}")
+        return response
+
+
+class Node(Protocol):
+    """What the peer routes need of the store behind them."""
+
+    def greeted(self, hello: Hello) -> Hello:
+        """Take note of a peer's greeting and return one's own."""
+
+    def received(self, messages: list[Message], size_bytes: int) -> None:
+        """Merge what a peer has sent."""
+
+    def known(self, handles: list[str]) -> list[Copy]:
+        """Return the copies held of these sessions."""
+
+    def snapshot(self) -> list[Copy]:
+        """Return every copy held."""
+
+
+class PeerRoutes:
+    """The peer routes as a WSGI application. Answers nobody who does not show the secret."""
+
+    def __init__(self, node: Node, secret: str) -> None:
+        self._node = node
+        self._secret = secret.encode()
+        self._routes: dict[tuple[str, str], Callable[[bytes], Answer]] = {
+            ("POST", "/peers/hello"): self._hello,
+            ("POST", "/peers/apply"): self._apply,
+            ("POST", "/peers/ask"): self._ask,
+            ("GET", "/peers/state"): self._state,
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        status, body = self._answer(environ)
+        headers = [("Content-Type", "application/msgpack" if status == HTTPStatus.OK else "text/plain")]
+        if isinstance(body, list):
+            headers.append(("Content-Length", str(sum(map(len, body)))))
+        start_response(f"{status.value} {status.phrase}", headers)
+        return body
+
+    def _answer(self, environ: WSGIEnvironment) -> Answer:
+        shown = environ.get("HTTP_X_PEER_SECRET", "").encode("latin-1", "replace")
+        if not self._secret or not hmac.compare_digest(shown, self._secret):
+            return _refusal(HTTPStatus.FORBIDDEN, "the cluster's secret is missing or wrong")
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        route = self._routes.get((environ["REQUEST_METHOD"], path))
+        if route is None:
+            return _refusal(HTTPStatus.NOT_FOUND, "no such peer route")
+        try:
+            size = int(environ.get("CONTENT_LENGTH") or 0)
+        except ValueError:
+            return _refusal(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+        if not 0 <= size <= MAX_BODY_BYTES:
+            return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BODY_BYTES} bytes")
+        try:
+            return route(environ["wsgi.input"].read(size))
+        except msgspec.DecodeError as error:
+            return _refusal(HTTPStatus.BAD_REQUEST, f"not understood: {error}")
+
+    def _hello(self, body: bytes) -> Answer:
+        return HTTPStatus.OK, [encode(self._node.greeted(_decode_hello(body)))]
+
+    def _apply(self, body: bytes) -> Answer:
+        self._node.received(_decode_messages(body), len(body))
+        return HTTPStatus.OK, [b""]
+
+    def _ask(self, body: bytes) -> Answer:
+        return HTTPStatus.OK, [encode(self._node.known(_decode_handles(body)))]
+
+    def _state(self, _: bytes) -> Answer:
+        return HTTPStatus.OK, _frames(self._node.snapshot())
+
+
+def _refusal(status: HTTPStatus, reason: str) -> Answer:
+    return status, [reason.encode()]
+
+
+def _frames(copies: list[Copy]) -> Iterator[bytes]:
+    for start in range(0, len(copies), _FRAME_COPIES):
+        frame = encode(copies[start : start + _FRAME_COPIES])
+        yield len(frame).to_bytes(_LENGTH_BYTES) + frame
+    yield bytes(_LENGTH_BYTES)

@@ -1,0 +1,136 @@
+"""One server's copy of a session, and how two copies become one.
+
+A change travels as a copy that holds only what changed, so that there is one shape and one rule for everything that
+arrives: a save, a logout, the whole state of a peer. `merge` is commutative, associative and idempotent (a join
+semilattice), so servers that have received the same copies, in any order and any number of times, hold the same.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from strategies.clock import NEVER, Stamp, server_of
+from strategies.contract import Changes, NewSession, SessionRecord
+
+Handle = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Deadline = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Field = tuple[Stamp, bytes | None]
+"""When a field was written, and its packed value; None is the tombstone of a deleted field."""
+
+MAX_FIELD_TOMBSTONES = 256
+"""Deleted fields that a copy remembers before the older half of them is folded into `Copy.cleared`."""
+
+
+class Copy(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A session as far as somebody knows it: all of it, or one change.
+
+    Attributes:
+        handle: which session.
+        absolute_deadline: when it ends in any case, and its tombstone with it, in seconds since the epoch.
+        idle_deadline: when it ends unless extended; the later one wins.
+        version: stamp of the latest save.
+        fields: per field the latest write; by `cleared` all older ones are dropped.
+        secret: when the secret was last set, and its hash.
+        cleared: every field written before this stamp is gone: what a save of the whole session leaves behind.
+        created: the session's beginning is in here; without it, other fields may be missing.
+        ended: the session was deleted: a tombstone, which beats everything.
+    """
+
+    handle: Handle
+    absolute_deadline: Deadline
+    idle_deadline: Deadline = 0.0
+    version: Stamp = NEVER
+    fields: dict[str, Field] = {}
+    secret: tuple[Stamp, str] | None = None
+    cleared: Stamp = NEVER
+    created: bool = False
+    ended: bool = False
+
+    def live(self, now: float) -> bool:
+        """Tell whether this is a whole session that has not ended, at `now` in seconds since the epoch."""
+        return self.created and not self.ended and now < self.idle_deadline and now < self.absolute_deadline
+
+    def over(self, now: float) -> bool:
+        """Tell whether this may be forgotten, at `now` in seconds since the epoch."""
+        return now >= self.absolute_deadline or (not self.ended and now >= self.idle_deadline)
+
+    @property
+    def origin(self) -> str:
+        """The server that saved it last."""
+        return server_of(self.version)
+
+    def values(self) -> dict[str, bytes]:
+        """Return the fields that are there, by name."""
+        return {name: value for name, (_, value) in self.fields.items() if value is not None}
+
+    def record(self) -> SessionRecord:
+        """Return the session in the form that the contract asks for."""
+        secret_hash = self.secret[1] if self.secret else ""
+        return SessionRecord(
+            secret_hash, self.values(), self.version, self.origin, self.idle_deadline, self.absolute_deadline
+        )
+
+
+def tombstone(handle: str, absolute_deadline: float) -> Copy:
+    """Return what remains of a deleted session."""
+    return Copy(handle, absolute_deadline, ended=True)
+
+
+def beginning(handle: str, session: NewSession, stamp: Stamp, idle_deadline: float, absolute_deadline: float) -> Copy:
+    """Return a new session. Deadlines are in seconds since the epoch."""
+    fields: dict[str, Field] = {name: (stamp, value) for name, value in session.fields.items()}
+    secret = (stamp, session.secret_hash)
+    return Copy(handle, absolute_deadline, idle_deadline, stamp, fields, secret, created=True)
+
+
+def change(copy: Copy, changes: Changes, stamp: Stamp, idle_deadline: float) -> Copy:
+    """Return what one save changes in a session, to be merged wherever it is held."""
+    fields: dict[str, Field] = {}
+    if not changes.whole:
+        fields.update((name, (stamp, None)) for name in changes.deleted)
+    fields.update((name, (stamp, value)) for name, value in changes.set.items())
+    return Copy(
+        copy.handle,
+        copy.absolute_deadline,
+        min(idle_deadline, copy.absolute_deadline),
+        stamp,
+        fields,
+        None if changes.secret_hash is None else (stamp, changes.secret_hash),
+        stamp if changes.whole else NEVER,
+    )
+
+
+def merge(one: Copy, other: Copy) -> Copy:
+    """Return everything that two copies of one session know, the later write of each field winning."""
+    absolute_deadline = max(one.absolute_deadline, other.absolute_deadline)
+    if one.ended or other.ended:
+        return tombstone(one.handle, absolute_deadline)
+    cleared = max(one.cleared, other.cleared)
+    return Copy(
+        one.handle,
+        absolute_deadline,
+        max(one.idle_deadline, other.idle_deadline),
+        max(one.version, other.version),
+        _merge_fields(one.fields, other.fields, cleared),
+        max(one.secret, other.secret) if one.secret and other.secret else one.secret or other.secret,
+        cleared,
+        one.created or other.created,
+    )
+
+
+def _merge_fields(one: dict[str, Field], other: dict[str, Field], cleared: Stamp) -> dict[str, Field]:
+    merged = dict(one)
+    for name, field in other.items():
+        mine = merged.get(name)
+        if mine is None or _order(field) > _order(mine):
+            merged[name] = field
+    if cleared != NEVER:
+        return {name: field for name, field in merged.items() if field[0] >= cleared}
+    return merged
+
+
+def _order(field: Field) -> tuple[Stamp, bool, bytes]:
+    stamp, value = field
+    return stamp, value is not None, value or b""

@@ -1,0 +1,114 @@
+"""An all-to-all cluster inside the test process: real stores, real HTTP between them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+import waitress
+from waitress import wasyncore
+
+from strategies.all_to_all import AllToAllStore
+from strategies.contract import Peer, StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECRET = "test-secret"
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+    """Return when the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+def bound_socket(port: int = 0) -> socket.socket:
+    """Return a TCP socket bound to a loopback port, free unless named; it does not listen yet."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
+class Listener:
+    """Serves a WSGI application on a bound socket, in a thread, until stopped."""
+
+    def __init__(self, app: Any, bound: socket.socket) -> None:
+        self._channels: dict[int, Any] = {}
+        self._server = waitress.create_server(app, map=self._channels, sockets=[bound], threads=4)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the listener and every connection; nobody answers on the port from here on."""
+        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._channels, ignore_all=True))
+        self._thread.join(5)
+        self._server.task_dispatcher.shutdown()
+
+
+class Cluster:
+    """Stores `web-1` to `web-n` that reach each other over HTTP on loopback; any of them can be killed and started.
+
+    Args:
+        servers: how many.
+        settings: any fields of `StoreSettings` but server, peers and secret.
+    """
+
+    def __init__(self, servers: int = 3, **settings: Any) -> None:
+        self._settings = StoreSettings(namespace="test", peer_secret=SECRET, **settings)
+        sockets = [bound_socket() for _ in range(servers)]
+        ports = [bound.getsockname()[1] for bound in sockets]
+        self.peers = tuple(Peer(f"web-{i + 1}", f"http://127.0.0.1:{port}") for i, port in enumerate(ports))
+        self.stores: list[AllToAllStore] = [AllToAllStore.open(self._settings_of(i)) for i in range(servers)]
+        self._listeners = [Listener(store.peer_app, s) for store, s in zip(self.stores, sockets, strict=True)]
+        joins = [threading.Thread(target=store.join) for store in self.stores]
+        for join in joins:
+            join.start()
+        for join in joins:
+            join.join()
+
+    def __enter__(self) -> Self:
+        """Give the running cluster."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop everything."""
+        self.close()
+
+    def quiet(self) -> None:
+        """Wait until every server has received all that the others saved."""
+        wait_until(lambda: all(store.queues_empty() for store in self.stores))
+
+    def stop_listening(self, index: int) -> None:
+        """Make one server unreachable for its peers, its memory untouched."""
+        self._listeners[index].stop()
+
+    def listen_again(self, index: int) -> None:
+        """Make it reachable again, on the same port."""
+        port = int(self.peers[index].url.rpartition(":")[2])
+        self._listeners[index] = Listener(self.stores[index].peer_app, bound_socket(port))
+
+    def restart(self, index: int) -> AllToAllStore:
+        """Start one server anew, after `stop_listening`, with an empty memory; return its store, joined."""
+        self.stores[index].close()
+        self.stores[index] = AllToAllStore.open(self._settings_of(index))
+        self.listen_again(index)
+        self.stores[index].join()
+        return self.stores[index]
+
+    def close(self) -> None:
+        """Stop stores and listeners."""
+        for store in self.stores:
+            store.close()
+        for listener in self._listeners:
+            listener.stop()
+
+    def _settings_of(self, index: int) -> StoreSettings:
+        others = tuple(peer for i, peer in enumerate(self.peers) if i != index)
+        return msgspec.structs.replace(self._settings, server=self.peers[index].name, peers=others)
