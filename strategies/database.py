@@ -1,0 +1,278 @@
+"""Sessions in PostgreSQL: one row per session, its fields together in one `jsonb` object that SQL can look into.
+
+A load is one SELECT, a save one UPDATE that merges what the request changed: `(data - deleted) || set`. Each runs as a
+prepared statement in a transaction of its own, so that it costs one round trip.
+
+Expired rows answer no statement and are swept in small batches. The deadlines carry no index, on purpose: an update
+that touches no indexed column can stay on its page (HOT), and `fillfactor` leaves it the room.
+
+Warning:
+    Every save leaves a dead row version behind for vacuum, and waits for the log to reach the disk.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar, Self, cast
+
+import msgspec
+import psycopg
+
+from strategies.contract import (
+    Census,
+    Changes,
+    NewSession,
+    SessionConflict,
+    SessionExists,
+    SessionGone,
+    SessionRecord,
+    SessionStore,
+    StoreSettings,
+    StoreUnavailable,
+    WritePolicy,
+    logical_bytes,
+)
+from strategies.postgresql import Connections
+from strategies.upkeep import Calls, Sweeper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from strategies.postgresql import Row
+
+CONNECTIONS_PER_SERVER = 4
+"""As many as a server of the lab has threads."""
+
+_SWEEP_BATCH = 200
+_TABLE_LOCK = 7_305_428_113  # any number, the same for all who create such tables
+_NAMESPACE = re.compile(r"[A-Za-z0-9_]{1,63}")
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS "{table}" (
+    handle text PRIMARY KEY,
+    version bigint NOT NULL,
+    origin text NOT NULL,
+    secret_hash text NOT NULL,
+    data jsonb NOT NULL,
+    idle_deadline timestamptz NOT NULL,
+    absolute_deadline timestamptz NOT NULL
+) WITH (fillfactor = 80)
+"""
+
+_STATEMENTS = {
+    "create": """
+        INSERT INTO "{table}" VALUES ($1::text, 1, $2::text, $3::text, $4::jsonb,
+            now() + least({idle}, {absolute}), now() + {absolute})
+        ON CONFLICT (handle) DO NOTHING RETURNING version
+    """,
+    "load": """
+        SELECT secret_hash, data, version, origin,
+            extract(epoch FROM idle_deadline), extract(epoch FROM absolute_deadline)
+        FROM "{table}" WHERE handle = $1::text AND idle_deadline > now()
+    """,
+    "save": """
+        UPDATE "{table}" SET
+            version = version + 1,
+            origin = $2::text,
+            secret_hash = coalesce($3::text, secret_hash),
+            data = CASE WHEN $4::boolean THEN '{{}}' ELSE data - $5::text[] END || $6::jsonb,
+            idle_deadline = least(absolute_deadline, now() + {idle})
+        WHERE handle = $1::text AND idle_deadline > now() AND version = coalesce($7::bigint, version)
+        RETURNING version
+    """,
+    "touch": """
+        UPDATE "{table}" SET idle_deadline = least(absolute_deadline, now() + {idle})
+        WHERE handle = $1::text AND idle_deadline > now()
+    """,
+    "delete": """DELETE FROM "{table}" WHERE handle = $1::text""",
+    "sweep": """
+        DELETE FROM "{table}" WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM "{table}" WHERE idle_deadline <= now() LIMIT {batch} FOR UPDATE SKIP LOCKED))
+        RETURNING 1
+    """,
+}
+
+
+class DatabaseStore(SessionStore):
+    """Rows of one table, named by the namespace.
+
+    Args:
+        settings: `database_url`, namespace, lifetimes, timeout. The table must exist: `open` sees to it.
+    """
+
+    policies: ClassVar[frozenset[WritePolicy]] = frozenset({"fields", "blob", "versioned"})
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.settings = settings
+        statements = {name: _fill_in(sql, settings) for name, sql in _STATEMENTS.items()}
+        url = settings.database_url or ""
+        self._connections = Connections(url, statements, CONNECTIONS_PER_SERVER, settings.timeout_seconds)
+        self._calls = Calls()
+        self._sweeper = Sweeper(self._sweep, settings.sweep_seconds)
+
+    @classmethod
+    def open(cls, settings: StoreSettings) -> Self:
+        """Create the table unless it exists; several servers may do so at once."""
+        if settings.database_url is None:
+            raise StoreUnavailable("no database_url in the settings")
+        if _NAMESPACE.fullmatch(settings.namespace) is None:
+            raise StoreUnavailable(f"{settings.namespace!r} cannot name a table: up to 63 letters, digits and _")
+        try:
+            with psycopg.connect(settings.database_url, connect_timeout=_connect_seconds(settings)) as connection:
+                # Without the lock, two servers that start together can both find no table, and one of them fails.
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_TABLE_LOCK,))
+                connection.execute(_fill_in(_TABLE, settings).encode())
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"PostgreSQL: {error}") from error
+        return cls(settings)
+
+    def close(self) -> None:
+        """End the sweeper and close the connections; the rows stay."""
+        self._sweeper.stop()
+        self._connections.close()
+
+    def create(self, handle: str, session: NewSession) -> str:
+        """Insert a row."""
+        self._calls.add("creates")
+        rows = self._connections.run(
+            "create",
+            handle.encode(),
+            self.settings.server.encode(),
+            session.secret_hash.encode(),
+            _to_jsonb(session.fields),
+        )
+        if not rows:
+            raise SessionExists(handle)
+        return _text(rows[0][0])
+
+    def load(self, handle: str, *, ask_peers: bool = False) -> SessionRecord | None:  # noqa: ARG002 - one copy
+        """Select a live row."""
+        self._calls.add("loads")
+        rows = self._connections.run("load", handle.encode())
+        return _record(rows[0]) if rows else None
+
+    def save(self, handle: str, changes: Changes, expected_version: str | None = None) -> str:
+        """Update a live row: fields, version and deadline in one statement."""
+        self._calls.add("saves")
+        rows = self._connections.run(
+            "save",
+            handle.encode(),
+            self.settings.server.encode(),
+            changes.secret_hash.encode() if changes.secret_hash else None,
+            b"true" if changes.whole else b"false",
+            _to_array(map(_column_key, changes.deleted)),
+            _to_jsonb(changes.set),
+            expected_version.encode() if expected_version else None,
+        )
+        if rows:
+            return _text(rows[0][0])
+        if expected_version is not None and self._connections.run("load", handle.encode()):
+            raise SessionConflict(handle)
+        raise SessionGone(handle)
+
+    def touch(self, handle: str) -> None:
+        """Move the idle deadline of a live row."""
+        self._calls.add("touches")
+        self._connections.run("touch", handle.encode())
+
+    def delete(self, handle: str) -> None:
+        """Delete the row."""
+        self._calls.add("deletes")
+        self._connections.run("delete", handle.encode())
+
+    def census(self) -> Census:
+        """Select all live rows; physical bytes are the table's, with its index, its TOAST and its dead rows."""
+        select = """SELECT handle, data::text FROM "{table}" WHERE idle_deadline > now()"""
+        size = """SELECT pg_total_relation_size('"{table}"')"""
+        settings = self.settings
+        url = cast("str", settings.database_url)
+        try:
+            with psycopg.connect(url, connect_timeout=_connect_seconds(settings), client_encoding="utf8") as connection:
+                live = connection.execute(_fill_in(select, settings).encode()).fetchall()
+                sizes = connection.execute(_fill_in(size, settings).encode()).fetchone()
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"PostgreSQL: {error}") from error
+        return Census(
+            handles=tuple(handle for handle, _ in live),
+            logical_bytes=sum(logical_bytes(_from_jsonb(data.encode())) for _, data in live),
+            physical_bytes=sizes[0] if sizes else None,
+            **self._calls.totals(),
+        )
+
+    def _sweep(self) -> None:
+        while len(self._connections.run("sweep")) == _SWEEP_BATCH:
+            pass
+
+
+def _fill_in(sql: str, settings: StoreSettings) -> str:
+    return sql.format(
+        table=settings.namespace,
+        idle=f"interval '{settings.idle_seconds} seconds'",
+        absolute=f"interval '{settings.absolute_seconds} seconds'",
+        batch=_SWEEP_BATCH,
+    )
+
+
+def _connect_seconds(settings: StoreSettings) -> int:
+    return max(2, round(settings.timeout_seconds))  # libpq takes whole seconds, from 2
+
+
+def _record(row: Row) -> SessionRecord:
+    secret_hash, data, version, origin, idle_deadline, absolute_deadline = row
+    return SessionRecord(
+        secret_hash=_text(secret_hash),
+        fields=_from_jsonb(cast("bytes", data)),
+        version=_text(version),
+        origin=_text(origin),
+        idle_deadline=float(_text(idle_deadline)),
+        absolute_deadline=float(_text(absolute_deadline)),
+    )
+
+
+def _text(value: bytes | None) -> str:
+    return cast("bytes", value).decode()
+
+
+def _to_array(names: Iterable[str]) -> bytes:
+    quoted = ('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names)
+    return ("{" + ",".join(quoted) + "}").encode()
+
+
+# What jsonb cannot hold as it is goes in as {"$json": "<the packed value, as text>"}: the character U+0000, which
+# PostgreSQL refuses; numbers with an exponent, which come back as thousands of digits and as integers; minus zero.
+_ESCAPE = "$json"
+_ESCAPED = b'{"$json"'
+_UNFAITHFUL = re.compile(rb'\\u0000|(?:^|[\[,:])-?[0-9.]+[eE]|(?:^|[\[,:])-0\.0|"\$json"')
+
+
+def _to_jsonb(fields: Mapping[str, bytes]) -> bytes:
+    return msgspec.json.encode({_column_key(name): _column_value(value) for name, value in fields.items()})
+
+
+def _column_key(name: str) -> str:
+    if "\0" in name or name.startswith(_ESCAPE):
+        return _ESCAPE + msgspec.json.encode(name).decode()
+    return name
+
+
+def _column_value(packed: bytes) -> msgspec.Raw | dict[str, str]:
+    if _UNFAITHFUL.search(packed):
+        return {_ESCAPE: packed.decode()}
+    return msgspec.Raw(packed)
+
+
+def _from_jsonb(data: bytes) -> dict[str, bytes]:
+    columns = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    return {_field_name(key): _packed(bytes(value)) for key, value in columns.items()}
+
+
+def _field_name(key: str) -> str:
+    return msgspec.json.decode(key[len(_ESCAPE) :], type=str) if key.startswith(_ESCAPE) else key
+
+
+def _packed(value: bytes) -> bytes:
+    if value.startswith(_ESCAPED):
+        return msgspec.json.decode(value, type=dict[str, str])[_ESCAPE].encode()
+    if value[:1] in (b"{", b"["):
+        return msgspec.json.format(value, indent=-1)  # without the spaces that jsonb prints
+    return value
