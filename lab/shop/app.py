@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from flask import Flask
 
-from lab.shop import guards, inputs
+from lab.shop import inputs
 from lab.shop.api import api
 from lab.shop.catalogue import Catalogue
+from lab.shop.guards import GuardedFlask
+from lab.shop.pages import pages
 
 if TYPE_CHECKING:
+    from flask import Flask
     from flask.sessions import SessionInterface
+
+COLOURS = 8
+"""How many servers have a colour of their own in `shop.css`; the ninth has the first one's again."""
 
 
 class ShopConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +48,7 @@ def create_shop(config: ShopConfig, sessions: SessionInterface) -> Flask:
         config: see there.
         sessions: keeps the sessions.
     """
-    app = Flask(__name__)
+    app = GuardedFlask(__name__, config.server)
     app.config.update(
         SECRET_KEY=config.secret_key,
         SESSION_COOKIE_NAME=config.cookie_name,
@@ -55,6 +60,15 @@ def create_shop(config: ShopConfig, sessions: SessionInterface) -> Flask:
     app.session_interface = sessions
     app.extensions["catalogue"] = Catalogue(config.database_url, config.pool_size)
     app.url_map.converters.update(product=inputs.ProductConverter, token=inputs.TokenConverter)
-    guards.protect(app, config.server)
+    app.jinja_env.globals.update(
+        server=config.server, servers=config.servers, colour=config.servers.index(config.server) % COLOURS
+    )
+    app.jinja_env.filters["money"] = money
     app.register_blueprint(api)
+    app.register_blueprint(pages)
     return app
+
+
+def money(cents: int) -> str:
+    """Return an amount of cents as a shop writes it."""
+    return f"€\N{NO-BREAK SPACE}{cents / 100:,.2f}"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import cast
 
-from flask import Response, request
-from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, NotFound, ServiceUnavailable
+import msgspec
+from flask import Flask, Response, render_template, request
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound, ServiceUnavailable
 
-from lab.shop.api import answer
 from lab.shop.catalogue import CatalogueUnavailable, UnknownProduct
-
-if TYPE_CHECKING:
-    from flask import Flask
-    from werkzeug.sansio.response import Response as AnyResponse
+from lab.shop.inputs import MAX_BODY_BYTES
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_PLAIN = {
+    404: "there is nothing at this address",
+    405: "this address does not take that method",
+    413: f"a request's body has at most {MAX_BODY_BYTES} bytes",
+    500: "something went wrong on our side",
+}
 
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -25,26 +30,32 @@ _PAGE_HEADERS = {
 }
 
 
-def protect(app: Flask, server: str) -> None:
-    """Make an application refuse foreign forms, explain its errors and sign its responses.
+class GuardedFlask(Flask):
+    """A Flask application that refuses foreign forms, explains its errors and signs its responses.
 
     Args:
-        app: the application.
+        import_name: as for Flask.
         server: the name of this server, for `X-Served-By`.
     """
 
-    def sign(response: Response) -> Response:
-        response.headers["X-Served-By"] = server
+    def __init__(self, import_name: str, server: str) -> None:
+        super().__init__(import_name)
+        self.server = server
+        self.before_request(refuse_foreign_forms)
+        self.register_error_handler(HTTPException, explain)
+        self.register_error_handler(UnknownProduct, lambda error: explain(NotFound(str(error.args[0]))))
+        self.register_error_handler(CatalogueUnavailable, lambda error: explain(ServiceUnavailable(str(error))))
+
+    def process_response(self, response: Response) -> Response:
+        """Let Flask save the session, which may turn the response into an error; then see to what holds for all."""
+        response = super().process_response(response)
+        response.headers["X-Served-By"] = self.server
         response.headers["X-Content-Type-Options"] = "nosniff"
+        if response.status_code >= HTTPStatus.BAD_REQUEST and response.is_json and not _is_program():
+            _make_page(response, (response.get_json() or {}).get("error", ""))
         if response.mimetype == "text/html":
             response.headers.update(_PAGE_HEADERS)
         return response
-
-    app.before_request(refuse_foreign_forms)
-    app.after_request(sign)
-    app.register_error_handler(HTTPException, explain)
-    app.register_error_handler(UnknownProduct, lambda error: explain(NotFound(str(error.args[0]))))
-    app.register_error_handler(CatalogueUnavailable, lambda error: explain(ServiceUnavailable(str(error))))
 
 
 def refuse_foreign_forms() -> None:
@@ -68,11 +79,27 @@ def refuse_foreign_forms() -> None:
         raise Forbidden("this request comes from another site's page")
 
 
-def explain(error: HTTPException) -> AnyResponse:
+def explain(error: HTTPException) -> Response:
     """Answer an error in the language of whoever asked: JSON under `/api`, a page elsewhere."""
-    if error.response is not None:
-        return error.response
-    original = getattr(error, "original_exception", None)
-    text = "something went wrong on our side" if original else error.description
-    status = error.code or InternalServerError.code
-    return answer({"error": text}, status)
+    response = cast("Response", error.get_response())
+    if not response.is_json:
+        response.content_type = "application/json"
+        response.set_data(msgspec.json.encode({"error": _in_plain_words(error)}))
+    return response
+
+
+def _is_program() -> bool:
+    return request.path.startswith("/api/")
+
+
+def _make_page(response: Response, text: str) -> None:
+    """Turn an answer for programs into one for people, in place."""
+    status = HTTPStatus(response.status_code)
+    response.content_type = "text/html; charset=utf-8"
+    response.set_data(render_template("error.html", status=status.value, name=status.phrase, text=text))
+
+
+def _in_plain_words(error: HTTPException) -> str:
+    if error.description == type(error).description:
+        return _PLAIN.get(error.code or 500, error.description or error.name)
+    return error.description or error.name

@@ -7,7 +7,8 @@ place, so that whoever saves the session sees what changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import hashlib
+from typing import TYPE_CHECKING
 
 import msgspec
 from werkzeug.exceptions import BadRequest, NotFound
@@ -49,12 +50,11 @@ class View(msgspec.Struct, frozen=True):
 
 def view(session: SessionMixin) -> View:
     """Read the session once."""
-    cart = [_line(name, value) for name, value in session.items() if name.startswith(_LINE)]
-    cart.sort(key=lambda line: line.token)
+    cart = [_line(name, session[name]) for name in sorted(session) if name.startswith(_LINE)]
     return View(session.get("user"), cart, session.get("recent", []))
 
 
-def _line(name: str, value: dict[str, Any]) -> Line:
+def _line(name: str, value: dict[str, int]) -> Line:
     return Line(name.removeprefix(_LINE), value["product"], value["quantity"])
 
 
@@ -123,3 +123,15 @@ def log_in(session: SessionMixin, user: str) -> None:
 def log_out(session: SessionMixin) -> None:
     """End the session."""
     session.clear()
+
+
+def trace(session: SessionMixin) -> list[tuple[str, str]]:
+    """Return what the session tells of itself, for the curious: name and value, in the order to show them.
+
+    A session tells something if it has `found`: the record that the request began with.
+    """
+    found = getattr(session, "found", None)
+    if found is None:
+        return []
+    handle = hashlib.sha256(found.identity.handle.encode()).hexdigest()[:12]
+    return [("session", handle), ("version", found.version), ("last saved by", found.origin)]
