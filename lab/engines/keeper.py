@@ -12,18 +12,18 @@ import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Self
 
 import psutil
 
-from lab.engines.watchdog import GRACE_SECONDS, Watchdog
 from lab.engines.user import shared_temporary_folder
+from lab.engines.watchdog import GRACE_SECONDS, Watchdog
 from lab.errors import EngineFailed, LabError, from_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 # The program is started only after the watchdog knows its process id: a shell waits for a line, and becomes it.
 # When the lab dies in between, the line never comes.
@@ -168,7 +168,8 @@ class Keeper:
         *,
         stop_signal: int = signal.SIGTERM,
         user: str | None = None,
-        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Process:
         """Start a program in the foreground, in a session of its own; its output goes to `logs/<name>.log`.
 
@@ -177,7 +178,8 @@ class Keeper:
             command: program and arguments.
             stop_signal: what ends it in good order.
             user: run as this user, where the lab runs as root.
-            env: its whole environment; None for the lab's own.
+            cwd: where it works; None for the temporary folder.
+            pass_fds: open files that it inherits.
 
         Raises:
             LabError: it could not be started, or the keeper is closing.
@@ -193,9 +195,9 @@ class Keeper:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    cwd=self.folder,
+                    cwd=cwd or self.folder,
                     bufsize=0,
-                    env=env,
+                    pass_fds=pass_fds,
                     user=user,
                     group=_group_of(user) if user else None,
                     extra_groups=[] if user else None,

@@ -1,0 +1,53 @@
+"""The routes that shoppers never reach: what the lab asks a server, and what its peers tell it.
+
+They have a listener and threads of their own, on a port that the balancer does not know.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.wrappers import Request, Response
+
+from lab.probes.sockets import own_sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from strategies.contract import SessionStore
+
+
+def internal_app(store: SessionStore) -> WSGIApplication:
+    """Return the application for a server's internal listener.
+
+    `GET /_lab/health` says that it lives, `/_lab/census` what its store holds, `/_lab/counters` CPU time and traffic,
+    `/_lab/quiet` whether its copies have reached the peers. `/peers/...` is the store's own, where it has peers.
+    """
+    routes: dict[str, Callable[[], object]] = {
+        "/_lab/health": lambda: {"ok": True},
+        "/_lab/census": store.census,
+        "/_lab/counters": _counters,
+        "/_lab/quiet": lambda: {"quiet": _is_quiet(store)},
+    }
+
+    def lab_app(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        route = routes.get(Request(environ).path)
+        if route is None:
+            return Response("not found\n", 404)(environ, start_response)
+        return Response(msgspec.json.encode(route()), mimetype="application/json")(environ, start_response)
+
+    peer_app = getattr(store, "peer_app", None)
+    return DispatcherMiddleware(lab_app, {"/peers": peer_app} if peer_app else {})
+
+
+def _counters() -> dict[str, Any]:
+    return {"cpu_seconds": time.process_time(), "sockets": own_sockets()}
+
+
+def _is_quiet(store: SessionStore) -> bool:
+    queues_empty = getattr(store, "queues_empty", None)
+    return queues_empty is None or bool(queues_empty())

@@ -1,0 +1,118 @@
+"""One web server: the shop on a public port, and the lab's and the peers' routes on an internal one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+from waitress.server import create_server
+
+from lab.servers.internal import internal_app
+from lab.servers.plan import Descriptors, Report, ServerPlan
+from lab.shop.app import ShopConfig, create_shop
+from strategies import load_store_class
+from strategies.session_interface import ServerSideSessions
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+    from strategies.contract import SessionStore
+
+THREADS = 4
+"""Worker threads for shoppers, and as many for the lab and the peers: a replication never waits for a shopper."""
+
+_SHOPPERS: dict[str, Any] = {"max_request_body_size": 64 * 1024, "max_request_header_size": 32 * 1024}
+_PEERS: dict[str, Any] = {"max_request_body_size": 64 * 1024 * 1024}  # a batch of sessions, 64 KiB at most each
+
+
+def main(plan: ServerPlan, descriptors: Descriptors, lifelines: tuple[int, ...]) -> NoReturn:
+    """Serve until SIGTERM, or until a lifeline ends; never return to the fork server's code.
+
+    Args:
+        plan: see there.
+        descriptors: the open files that came with it.
+        lifelines: pipes that end with the lab and with the fork server, and this process with them.
+    """
+    status = 1
+    try:
+        _write_log_to(plan.log)
+        signal.signal(signal.SIGTERM, _leave)
+        threading.Thread(target=_die_with, args=lifelines, name="lifelines", daemon=True).start()
+        _serve(plan, descriptors)
+        status = 0
+    except BaseException as error:  # whatever it is, the lab hears of it
+        logging.getLogger("lab.servers").exception("the server ends")
+        _say(descriptors.report, Report(f"{type(error).__name__}: {' '.join(str(error).split())}"))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _serve(plan: ServerPlan, descriptors: Descriptors) -> None:
+    store = load_store_class(plan.strategy).open(plan.settings)
+    inner = _listen(internal_app(store), descriptors.internal, **_PEERS)
+    threading.Thread(target=inner.run, name="internal", daemon=True).start()
+    _join(store)
+    config = ShopConfig(
+        server=plan.server,
+        servers=plan.servers,
+        secret_key=plan.secret_key,
+        cookie_name=plan.cookie_name,
+        database_url=plan.shop_database_url,
+    )
+    shop = create_shop(config, ServerSideSessions(store, plan.writes, lab_headers=True))
+    outer = _listen(shop, descriptors.public, **_SHOPPERS)
+    _say(descriptors.report, Report())
+    outer.run()  # returns on SIGTERM, after the requests under way
+    store.close()
+
+
+def _listen(app: WSGIApplication, bound: int, **limits: Any) -> Any:
+    """Open a listener for an application on a bound socket."""
+    return create_server(
+        app,
+        sockets=[socket.socket(fileno=bound)],
+        threads=THREADS,
+        ident=None,
+        connection_limit=1000,
+        channel_timeout=24 * 60 * 60,  # the balancer and the peers keep their connections through quiet phases
+        asyncore_use_poll=True,
+        **limits,
+    )
+
+
+def _join(store: SessionStore) -> None:
+    """Fetch the peers' sessions before the first shopper comes, where servers hold copies."""
+    join = getattr(store, "join", None)
+    if join is not None:
+        join()
+
+
+def _write_log_to(path: str) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue is what load looks like
+
+
+def _die_with(*lifelines: int) -> NoReturn:
+    select.select(lifelines, [], [])  # nobody ever writes: readable means ended
+    os._exit(0)
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit
+
+
+def _say(pipe: int, report: Report) -> None:
+    os.write(pipe, msgspec.json.encode(report) + b"\n")
