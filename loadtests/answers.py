@@ -35,6 +35,7 @@ class Exchange:
         body: of the answer.
         error: what went wrong on the way, else None.
         sent_bytes: size of the request's body.
+        presented: short hash of the session whose cookie was sent.
     """
 
     planned: PlannedRequest
@@ -50,6 +51,7 @@ class Exchange:
     body: bytes = b""
     error: Exception | None = None
     sent_bytes: int = 0
+    presented: str | None = None
 
 
 def operation(i: int, exchange: Exchange, target: ArmTarget, plan: Plan) -> Operation:
@@ -91,6 +93,7 @@ def operation(i: int, exchange: Exchange, target: ArmTarget, plan: Plan) -> Oper
         server=header("x-served-by"),
         cart=None if lines is None else [line.token for line in lines],
         quantities=None if lines is None else {line.token: line.quantity for line in lines},
+        presented=exchange.presented,
         session=header("x-session"),
         user=answer.user,
         recent=answer.recent,

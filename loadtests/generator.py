@@ -14,7 +14,6 @@ import time
 from typing import IO, TYPE_CHECKING
 
 import gevent
-import gevent.hub
 import msgspec
 
 from loadtests.answers import Exchange, operation
@@ -44,7 +43,7 @@ class Generator:
         """
         match command:
             case Open(target):
-                self.arms[target.arm] = Arm(target)
+                self.arms[target.arm] = Arm(target, len(self.arms))
                 return Report()
             case Run(plans):
                 return self._run(plans)
@@ -128,9 +127,8 @@ def _own_stdout() -> IO[bytes]:
 
 
 def _end_with_parent() -> None:
-    """End in the midst of a run when the lab is gone: between commands nothing but its end makes stdin readable."""
-    watcher = gevent.get_hub().loop.io(0, 1)
-    watcher.start(os._exit, 1)
+    """End in the midst of a run if the lab is gone: until it has its answer, only its end makes stdin readable."""
+    gevent.get_hub().loop.io(0, 1, ref=False).start(os._exit, 1)
 
 
 def main() -> None:
@@ -139,6 +137,7 @@ def main() -> None:
     answers = _own_stdout()
     decoder = msgspec.msgpack.Decoder(Command)
     generator = Generator()
+    _end_with_parent()
     while (packed := read(sys.stdin.buffer)) is not None:
         try:
             reply: Report | Failure = generator.do(decoder.decode(packed))

@@ -5,6 +5,7 @@ Runs in the load generator's process only: importing Locust patches the standard
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING
 
 import gevent
+import msgspec
 from geventhttpclient.client import HTTPClientPool
 from locust import FastHttpUser
 from locust.env import Environment
@@ -21,7 +23,7 @@ from loadtests.answers import Exchange
 from loadtests.plans import PlannedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from loadtests.plans import Plan
     from loadtests.wire import ArmTarget
@@ -93,29 +95,54 @@ class Client(FastHttpUser):
 
 
 class Shopper:
-    """One user of the shop: a cookie jar that the tabs share, and the last session cookie ever held."""
+    """One user of the shop: a cookie jar that the tabs share, and the session cookie that was held last.
 
-    def __init__(self) -> None:
+    Args:
+        cookie_name: the session cookie's name.
+    """
+
+    def __init__(self, cookie_name: str) -> None:
         self.jar = CookieJar()
-        self.held: str | None = None
         self.plan: Plan | None = None
+        self._held: tuple[str, str | None] = ("", None)
+        self._cookie_name = cookie_name
+        self._set_cookie = re.compile(rf"\b{re.escape(cookie_name)}=([^;]+)")
+        self._sessions: dict[str, str] = {}
 
-    def cookies(self) -> str:
-        """Write the jar's cookies as a request header would."""
-        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.jar)
+    def cookies(self, *, late: bool = False) -> tuple[str, str | None]:
+        """Give the Cookie header to present, and the short hash of the session that it names.
 
-    def hold(self, cookie_name: str) -> None:
-        """Remember the present cookies if a session is among them: after the logout, late requests present them."""
-        if any(cookie.name == cookie_name for cookie in self.jar):
-            self.held = self.cookies()
+        Args:
+            late: those that were held last, even if the session has been logged out or has expired since.
+        """
+        if late:
+            return self._held
+        cookies = {cookie.name: cookie.value or "" for cookie in self.jar}
+        header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        return header, self._sessions.get(cookies.get(self._cookie_name, ""))
+
+    def learn(self, headers: Mapping[str, str]) -> None:
+        """Note which session a new cookie names, and hold on to it."""
+        found = self._set_cookie.search(str(headers.get("set-cookie")))
+        if found and "x-session" in headers:
+            self._sessions[found[1]] = headers["x-session"]
+        held = self.cookies()
+        if held[1] is not None:
+            self._held = held
 
 
 class Arm:
-    """One arm's shoppers, with their cookies and open connections, kept from run to run."""
+    """One arm's shoppers, with their cookies and open connections, kept from run to run.
 
-    def __init__(self, target: ArmTarget) -> None:
+    Args:
+        target: where they go.
+        number: the arm's number among the generator's arms.
+    """
+
+    def __init__(self, target: ArmTarget, number: int) -> None:
         self.target = target
-        self.shoppers: defaultdict[str, Shopper] = defaultdict(Shopper)
+        self._tag = f"{number:02d}"
+        self.shoppers: defaultdict[str, Shopper] = defaultdict(lambda: Shopper(target.cookie_name))
         self.tabs: dict[tuple[str, int], Client] = {}
         self._pools = [self._pool() for _ in range(CONNECTION_GROUPS)]
         self.stranger = Client(target, self._pool(), None)
@@ -124,7 +151,7 @@ class Arm:
         """Share a plan out among its tabs."""
         lists: defaultdict[tuple[str, int], list[PlannedRequest]] = defaultdict(list)
         for planned in plan.requests:
-            lists[planned.shopper, planned.tab].append(planned)
+            lists[planned.shopper, planned.tab].append(self._own(planned))
         return [Walk(self, key, plan, requests) for key, requests in lists.items()]
 
     def tab(self, key: tuple[str, int]) -> Client:
@@ -139,15 +166,21 @@ class Arm:
         for name in names:
             planned = PlannedRequest(at_seconds=0.0, shopper=name, f="final_view")
             exchange = Exchange(planned=planned, f="final_view", intended_ns=time.monotonic_ns())
+            cookies, exchange.presented = self.shoppers[name].cookies()
             method, path, body = api.VIEW
             yield self.stranger.send(
                 exchange,
                 method,
                 self.target.server_urls[server] + path,
                 body,
-                cookies=self.shoppers[name].cookies(),
+                cookies=cookies,
                 timeout_seconds=self.target.timeout_seconds,
             )
+
+    def _own(self, planned: PlannedRequest) -> PlannedRequest:
+        """Make tokens unique in the run: an order's token buys once, whichever arm sends it first."""
+        tagged = {key: f"{self._tag}.{value}" for key in ("token", "line") if (value := getattr(planned, key))}
+        return msgspec.structs.replace(planned, **tagged)
 
     def _pool(self) -> HTTPClientPool:
         seconds = self.target.timeout_seconds
@@ -191,21 +224,19 @@ class Walk:
                 planned=planned, f=f, follow=follow, attempt=attempt, slept=slept, intended_ns=intended_ns
             )
             self.sent += 1
-            client, cookies = self._identity(planned)
-            client.send(exchange, method, path, body, cookies=cookies, timeout_seconds=self._patience())
+            late = planned.late is not None
+            cookies, exchange.presented = self.shopper.cookies(late=late)
+            client = self.arm.stranger if late else self.client
+            override = cookies if late else None
+            client.send(exchange, method, path, body, cookies=override, timeout_seconds=self._patience())
             self.exchanges.append(exchange)
-            if planned.late is None and "set-cookie" in exchange.headers:
-                self.shopper.hold(self.arm.target.cookie_name)
+            if not late and "set-cookie" in exchange.headers:
+                self.shopper.learn(exchange.headers)
             if exchange.status != HTTPStatus.CONFLICT or attempt == MAX_RETRIES:
                 break
             self.retries += 1
             intended_ns, _slept = exchange.t1_ns, False
         return exchange
-
-    def _identity(self, planned: PlannedRequest) -> tuple[Client, str | None]:
-        if planned.late is None:
-            return self.client, None
-        return self.arm.stranger, self.shopper.held
 
     def _patience(self) -> float:
         left_seconds = (self._drained_ns - time.monotonic_ns()) / SECOND_NS

@@ -23,20 +23,28 @@ class LittleShop:
         self.fault = lambda method, path: None
         self.lock = threading.Lock()
         self.sockets = {}
-        self.server = create_server(self, host="127.0.0.1", port=0, threads=8, map=self.sockets, clear_untrusted_proxy_headers=True)
+        self.server = create_server(
+            self, host="127.0.0.1", port=0, threads=8, map=self.sockets, clear_untrusted_proxy_headers=True
+        )
         self.url = f"http://127.0.0.1:{self.server.effective_port}"
-        self.thread = threading.Thread(target=self.server.run)
+        self.open = True
+        self.thread = threading.Thread(target=self._serve)
 
     def __enter__(self):
         self.thread.start()
         return self
 
     def __exit__(self, *_):
-        self.server.close()
-        for channel in list(self.sockets.values()):
-            channel.close()
+        self.open = False
+        self.server.pull_trigger()
+        self.thread.join()
         self.server.task_dispatcher.shutdown()
-        self.thread.join(5)
+        for socket in list(self.sockets.values()):
+            socket.close()
+
+    def _serve(self):
+        while self.open:
+            self.server.asyncore.loop(timeout=1, map=self.sockets, count=1)
 
     def __call__(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
@@ -52,7 +60,12 @@ class LittleShop:
             with self.lock:
                 status, answer, headers = self.answer(method, path, sent, found and found[1])
         body = json.dumps(answer).encode()
-        headers = [("Content-Type", "application/json"), ("X-Served-By", self.name), ("Content-Length", str(len(body))), *headers]
+        headers = [
+            ("Content-Type", "application/json"),
+            ("X-Served-By", self.name),
+            ("Content-Length", str(len(body))),
+            *headers,
+        ]
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [body]
 
