@@ -32,6 +32,15 @@ def server_of(stamp: Stamp) -> str:
     return stamp[_TIME_DIGITS:]
 
 
+def stamp_at(seconds: float) -> Stamp:
+    """Return the stamp before all that clocks give out from a moment on, in seconds since the epoch."""
+    return f"{_time(seconds):0{_TIME_DIGITS}x}"
+
+
+def _time(seconds: float) -> int:
+    return int(seconds * 1000) << _COUNTER_BITS
+
+
 class HybridClock:
     """The clock of one server. Not safe to use from several threads at once: its owner holds a lock."""
 
@@ -42,8 +51,7 @@ class HybridClock:
 
     def next(self) -> Stamp:
         """Return a stamp above all that this clock has given out or observed."""
-        now = int(self._wall_seconds() * 1000) << _COUNTER_BITS
-        self._last = max(now, self._last + 1)
+        self._last = max(_time(self._wall_seconds()), self._last + 1)
         return f"{self._last:0{_TIME_DIGITS}x}{self._server}"
 
     def observe(self, stamp: Stamp) -> None:

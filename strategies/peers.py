@@ -1,295 +1,164 @@
-"""The links of an all-to-all server: one per peer, each with a queue and a thread that empties it.
-
-A link sends at once and batches only what gathers while the last batch is under way. What it cannot deliver it does
-not keep: a peer that was away, and a queue that overflowed, are repaired by sending everything that is held here.
-"""
+"""The peers of an all-to-all server, taken together: telling them, asking them, and learning from them."""
 
 from __future__ import annotations
 
-import logging
-import threading
+import queue
 import time
-from collections import Counter, deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
-from strategies.peer_http import Hello, Message, PeerClient, PeerError, PeerSilent, encode
+from strategies.clock import stamp_at
+from strategies.peer_http import Hello, PeerClient, PeerError, PeerSilent
+from strategies.peer_link import Acknowledgements, Outgoing, PeerLink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from strategies.contract import Peer, StoreSettings
     from strategies.peer_http import Kind
     from strategies.replica import Copy
 
-MAX_QUEUED_MESSAGES = 10_000
-MAX_QUEUED_BYTES = 16 * 1024 * 1024
-MAX_BATCH_MESSAGES = 500
-MAX_BATCH_BYTES = 256 * 1024
-FIRST_RETRY_SECONDS = 0.05
-LAST_RETRY_SECONDS = 2.0
+SYNC_SHARE = 0.5
+"""The part of `timeout_seconds` that a `sync` save waits for peers at most."""
 
-_log = logging.getLogger(__name__)
+ASK_SHARE = 0.25
+"""The part of `timeout_seconds` that asking the peers takes at most."""
 
+JOIN_SECONDS = 1.0
+"""How long a server that starts waits for peers that neither answer nor refuse."""
 
-class Acknowledgements:
-    """Which peers have yet to apply one message."""
+RELAY_SECONDS = 10.0
+"""When a peer is lost, what it saved in this time before is told to the others, for it may have reached only some."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._awaited: set[PeerLink] = set()
-
-    def expect(self, link: PeerLink) -> None:
-        """Wait for this link, too."""
-        with self._changed:
-            self._awaited.add(link)
-
-    def done(self, link: PeerLink) -> None:
-        """Wait for this link no longer: its peer has applied the message, or is down."""
-        with self._changed:
-            self._awaited.discard(link)
-            if not self._awaited:
-                self._changed.notify_all()
-
-    def wait(self, seconds: float) -> set[PeerLink]:
-        """Wait until all are done and return the links that were not in time."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._awaited, seconds)
-            return set(self._awaited)
+_ASKERS_PER_PEER = 4
 
 
-class Outgoing(NamedTuple):
-    """A message in a queue: what it is for, its encoded bytes, and who waits for it."""
+class PeersOwner(Protocol):
+    """What the peers' links need of the store."""
 
-    kind: Kind
-    body: bytes
-    acknowledgements: Acknowledgements | None
+    def greeting(self) -> Hello:
+        """Return this server's greeting."""
 
-    @classmethod
-    def pack(cls, kind: Kind, copy: Copy, acknowledgements: Acknowledgements | None = None) -> Outgoing:
-        """Encode a message once for all peers."""
-        return cls(kind, encode(Message(kind, copy)), acknowledgements)
+    def snapshot(self) -> list[Copy]:
+        """Return every copy held here."""
+
+    def learn(self, copies: list[Copy]) -> None:
+        """Merge what a peer has answered."""
 
 
-class PeerLink:
-    """Delivers to one peer what is saved here.
-
-    The link is *open* while the peer is taken to be up. While it is not, nothing is queued: the link is *behind*, and
-    sends everything when the peer is back. A peer is *timely* unless somebody waited for it in vain.
+class Peers:
+    """All links of one server.
 
     Args:
-        peer: to whom.
-        settings: the cluster's secret, and `timeout_seconds`, after which a peer that does not answer is down.
-        greeting: makes this server's greeting.
-        snapshot: returns every copy held here.
-        contacted: called once, after the first attempt, with this link and the peer's greeting, if it gave one.
+        settings: the peers, the cluster's secret, `timeout_seconds` and `replication`.
+        owner: the store.
     """
 
-    def __init__(
-        self,
-        peer: Peer,
-        settings: StoreSettings,
-        greeting: Callable[[], Hello],
-        snapshot: Callable[[], list[Copy]],
-        contacted: Callable[[PeerLink, Hello | None], None],
-    ) -> None:
-        self.peer = peer
-        self.open = False
-        self.counts: Counter[str] = Counter()
-        self._greeting = greeting
-        self._snapshot = snapshot
-        self._contacted = contacted
-        self._client = PeerClient(peer, settings.peer_secret, settings.timeout_seconds)
-        self._changed = threading.Condition()
-        self._queue: deque[Outgoing] = deque()
-        self._queued_bytes = 0
-        self._under_way: list[Outgoing] = []
-        self._behind = False
-        self._pushing = False
-        self._timely = True
-        self._doubted = False
-        self._absent = False
-        self._closing = False
-        self._incarnation: str | None = None
-        self._retry_seconds = FIRST_RETRY_SECONDS
-        self._retry_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"link to {peer.name}", daemon=True)
+    def __init__(self, settings: StoreSettings, owner: PeersOwner) -> None:
+        self._settings = settings
+        self._owner = owner
+        self._counts: Counter[str] = Counter()
+        self._contacts: queue.SimpleQueue[tuple[PeerLink, Hello | None]] = queue.SimpleQueue()
+        self._links = {peer.name: PeerLink(peer, settings, self) for peer in settings.peers}
+        self._ask_seconds = settings.timeout_seconds * ASK_SHARE
+        self._askers = {peer.name: PeerClient(peer, settings.peer_secret, self._ask_seconds) for peer in settings.peers}
+        self._pool = ThreadPoolExecutor(_ASKERS_PER_PEER * max(1, len(settings.peers)), "ask-peers")
 
-    def start(self) -> None:
-        """Contact the peer, and keep trying."""
-        self._thread.start()
+    def join(self) -> bool:
+        """Contact all peers and learn the state from the first that is ready; return whether there was one.
 
-    def send(self, message: Outgoing) -> None:
-        """Queue a message, or take note that the peer will need everything. Never waits for the peer."""
-        with self._changed:
-            if not self.open:
-                self._miss([message])
-                return
-            if len(self._queue) >= MAX_QUEUED_MESSAGES or self._queued_bytes >= MAX_QUEUED_BYTES:
-                self.counts["queue_overflows"] += 1
-                self._timely = False
-                self._miss([*self._drop_queue(), message])
-                self._changed.notify()
-                return
-            if message.acknowledgements and self._timely:
-                message.acknowledgements.expect(self)
-            self._queue.append(message)
-            self._queued_bytes += len(message.body)
-            self._changed.notify()
+        Peers that cannot be reached are tried again in the background.
+        """
+        for link in self._links.values():
+            link.start()
+        deadline = time.monotonic() + JOIN_SECONDS
+        for _ in self._links:
+            try:
+                link, hello = self._contacts.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return False
+            if hello and hello.ready and self._fetch_state(link.peer):
+                return True
+        return False
 
-    def late(self) -> None:
-        """Somebody waited for the peer in vain: nobody does any more until it has caught up."""
-        with self._changed:
-            self._count_timeout()
+    def tell(self, kind: Kind, copy: Copy) -> None:
+        """Send a change to all peers; under `sync`, wait until those that are up have applied it, or time is up."""
+        if not self._links:
+            return
+        waits = self._settings.replication == "sync" and kind != "touch"
+        acknowledgements = Acknowledgements() if waits else None
+        message = Outgoing.pack(kind, copy, acknowledgements)
+        for link in self._links.values():
+            link.send(message)
+        if acknowledgements:
+            for link in acknowledgements.wait(self._settings.timeout_seconds * SYNC_SHARE):
+                link.late()
 
-    def doubt(self) -> None:
-        """The peer did not answer a question: see whether it is there."""
-        with self._changed:
-            self._doubted = True
-            self._changed.notify()
+    def ask(self, handle: str) -> bool:
+        """Have all peers that are up tell what they know of a session; return whether there was anyone to ask."""
+        names = [name for name, link in self._links.items() if link.open]
+        wait([self._pool.submit(self._ask, name, handle) for name in names], self._ask_seconds)
+        return bool(names)
 
     def greeted(self, hello: Hello) -> None:
-        """The peer has said that it is there."""
-        with self._changed:
-            restarted = self._incarnation not in (None, hello.incarnation)
-            joins = not hello.ready and self._incarnation != hello.incarnation
-            self._behind = self._behind or restarted or joins
-            self._incarnation = hello.incarnation
-            self._open()
-            self._changed.notify()
+        """Take note that a peer is up."""
+        link = self._links.get(hello.server)
+        if link:
+            link.greeted(hello)
 
     def idle(self) -> bool:
-        """Tell whether nothing is left to do for this peer, or nobody is there to do it for."""
-        with self._changed:
-            busy = self._queue or self._under_way or self._behind or self._pushing
-            return self._absent if not self.open else not busy
+        """Tell whether every peer that is there has received all that was saved here."""
+        return all(link.idle() for link in self._links.values())
 
-    def close(self, seconds: float) -> None:
-        """Send what is queued, but take no longer than this, and stop."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
-        self._client.close()
+    def counts(self) -> Counter[str]:
+        """Return what the links have counted, added up."""
+        return sum((link.counts for link in self._links.values()), Counter())
 
-    def _run(self) -> None:
-        hello = self._attempt(self._contact)
-        self._contacted(self, hello)
-        while step := self._next_step():
-            self._attempt(step)
+    def close(self) -> None:
+        """Send what is queued, for as long as one operation may take at most, and stop."""
+        deadline = time.monotonic() + self._settings.timeout_seconds
+        for link in self._links.values():
+            link.close(max(0.0, deadline - time.monotonic()))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for asker in self._askers.values():
+            asker.close()
 
-    def _attempt(self, step: Callable[[], Hello | None]) -> Hello | None:
+    def greeting(self) -> Hello:
+        """Return this server's greeting."""
+        return self._owner.greeting()
+
+    def snapshot(self) -> list[Copy]:
+        """Return every copy held here."""
+        return self._owner.snapshot()
+
+    def contacted(self, link: PeerLink, hello: Hello | None) -> None:
+        """Let `join` know of the first attempt to reach a peer."""
+        self._contacts.put((link, hello))
+
+    def lost(self, link: PeerLink) -> None:
+        """Tell the other peers what a lost one saved last: it may not have reached them all."""
+        since = stamp_at(time.time() - RELAY_SECONDS)
+        for copy in self._owner.snapshot():
+            if copy.written_by(link.peer.name, since):
+                message = Outgoing.pack("relay", copy)
+                for other in self._links.values():
+                    if other is not link and other.open:
+                        other.send(message)
+
+    def _fetch_state(self, peer: Peer) -> bool:
+        client = PeerClient(peer, self._settings.peer_secret, self._settings.timeout_seconds)
         try:
-            return step()
-        except PeerError as error:
-            self._lose(error)
-            return None
+            for copies in client.state():
+                self._owner.learn(copies)
+        except PeerError:
+            return False
+        finally:
+            client.close()
+        return True
 
-    def _next_step(self) -> Callable[[], Hello | None] | None:
-        with self._changed:
-            while True:
-                if self._closing and not (self.open and self._queue):
-                    return None
-                if self.open and self._doubted:
-                    return self._contact
-                if self.open and self._behind:
-                    return self._push
-                if self.open and self._queue:
-                    return self._deliver
-                wait_seconds = None if self.open else self._retry_at - time.monotonic()
-                if wait_seconds is not None and wait_seconds <= 0:
-                    return self._contact
-                self._changed.wait(wait_seconds)
-
-    def _contact(self) -> Hello:
-        hello = self._client.hello(self._greeting())
-        with self._changed:
-            self._doubted = False
-            self._behind = self._behind or self._incarnation not in (None, hello.incarnation)
-            self._incarnation = hello.incarnation
-            self._open()
-        return hello
-
-    def _push(self) -> None:
-        with self._changed:
-            self._behind = False
-            self._pushing = True
-        batch: list[Outgoing] = []
-        size = 0
-        copies = self._snapshot()
-        for copy in copies:
-            batch.append(Outgoing.pack("state", copy))
-            size += len(batch[-1].body)
-            if size >= MAX_BATCH_BYTES or len(batch) >= MAX_BATCH_MESSAGES:
-                self._post(batch)
-                batch, size = [], 0
-        if batch:
-            self._post(batch)
-        with self._changed:
-            self.counts["transfers"] += bool(copies)
-            self._pushing = False
-            self._timely = self._timely or not self._queue
-
-    def _deliver(self) -> None:
-        with self._changed:
-            size = 0
-            while self._queue and size < MAX_BATCH_BYTES and len(self._under_way) < MAX_BATCH_MESSAGES:
-                message = self._queue.popleft()
-                self._under_way.append(message)
-                size += len(message.body)
-            self._queued_bytes -= size
-        self._post(self._under_way)
-        with self._changed:
-            self._acknowledge(self._under_way)
-            self._under_way = []
-            self._timely = self._timely or not self._queue
-
-    def _post(self, batch: list[Outgoing]) -> None:
-        body = encode([msgspec.Raw(message.body) for message in batch])
-        self._client.apply(body)
-        with self._changed:
-            self.counts["batches_sent"] += 1
-            self.counts["bytes_sent"] += len(body)
-            self.counts.update(f"sent_{message.kind}" for message in batch)
-
-    def _open(self) -> None:
-        self.open = True
-        self._absent = False
-        self._retry_seconds = FIRST_RETRY_SECONDS
-
-    def _lose(self, error: PeerError) -> None:
-        with self._changed:
-            if self.open:
-                _log.warning("peer %s is down: %s", self.peer.name, error)
-                self.counts["absences"] += 1
-            if isinstance(error, PeerSilent):
-                self._count_timeout()
-            self._absent = not isinstance(error, PeerSilent)
-            self.open = self._doubted = self._pushing = False
-            self._miss([*self._under_way, *self._drop_queue()])
-            self._under_way = []
-            self._retry_at = time.monotonic() + self._retry_seconds
-            self._retry_seconds = min(2 * self._retry_seconds, LAST_RETRY_SECONDS)
-
-    def _count_timeout(self) -> None:
-        if self._timely:
-            self._timely = False
-            self.counts["peer_timeouts"] += 1
-
-    def _drop_queue(self) -> list[Outgoing]:
-        dropped = list(self._queue)
-        self._queue.clear()
-        self._queued_bytes = 0
-        return dropped
-
-    def _miss(self, messages: list[Outgoing]) -> None:
-        self._behind = True
-        self.counts["messages_missed"] += len(messages)
-        self._acknowledge(messages)
-
-    def _acknowledge(self, messages: list[Outgoing]) -> None:
-        for message in messages:
-            if message.acknowledgements:
-                message.acknowledgements.done(self)
+    def _ask(self, name: str, handle: str) -> None:
+        try:
+            self._owner.learn(self._askers[name].ask([handle]))
+        except PeerSilent:
+            self._links[name].doubt()
+        except PeerError:
+            pass  # the link notices by itself

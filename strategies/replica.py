@@ -30,7 +30,7 @@ class Copy(msgspec.Struct, frozen=True, array_like=True, gc=False):
         handle: which session.
         absolute_deadline: when it ends in any case, and its tombstone with it, in seconds since the epoch.
         idle_deadline: when it ends unless extended; the later one wins.
-        version: stamp of the latest save.
+        version: stamp of the latest save, or of the deletion.
         fields: per field the latest write; by `cleared` all older ones are dropped.
         secret: when the secret was last set, and its hash.
         cleared: every field written before this stamp is gone: what a save of the whole session leaves behind.
@@ -61,6 +61,11 @@ class Copy(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The server that saved it last."""
         return server_of(self.version)
 
+    def written_by(self, server: str, since: Stamp) -> bool:
+        """Tell whether a server has changed this session, not before a stamp."""
+        stamps = [self.version, *(stamp for stamp, _ in self.fields.values())]
+        return any(stamp >= since and server_of(stamp) == server for stamp in stamps)
+
     def values(self) -> dict[str, bytes]:
         """Return the fields that are there, by name."""
         return {name: value for name, (_, value) in self.fields.items() if value is not None}
@@ -73,9 +78,9 @@ class Copy(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
 
 
-def tombstone(handle: str, absolute_deadline: float) -> Copy:
+def tombstone(handle: str, absolute_deadline: float, version: Stamp) -> Copy:
     """Return what remains of a deleted session."""
-    return Copy(handle, absolute_deadline, ended=True)
+    return Copy(handle, absolute_deadline, version=version, ended=True)
 
 
 def beginning(handle: str, session: NewSession, stamp: Stamp, idle_deadline: float, absolute_deadline: float) -> Copy:
@@ -88,31 +93,44 @@ def beginning(handle: str, session: NewSession, stamp: Stamp, idle_deadline: flo
 def change(copy: Copy, changes: Changes, stamp: Stamp, idle_deadline: float) -> Copy:
     """Return what one save changes in a session, to be merged wherever it is held."""
     fields: dict[str, Field] = {}
+    cleared = stamp
     if not changes.whole:
         fields.update((name, (stamp, None)) for name in changes.deleted)
+        cleared = _fold_tombstones(copy, fields, stamp)
     fields.update((name, (stamp, value)) for name, value in changes.set.items())
-    return Copy(
-        copy.handle,
-        copy.absolute_deadline,
-        min(idle_deadline, copy.absolute_deadline),
-        stamp,
-        fields,
-        None if changes.secret_hash is None else (stamp, changes.secret_hash),
-        stamp if changes.whole else NEVER,
-    )
+    secret = None if changes.secret_hash is None else (stamp, changes.secret_hash)
+    idle_deadline = min(idle_deadline, copy.absolute_deadline)
+    return Copy(copy.handle, copy.absolute_deadline, idle_deadline, stamp, fields, secret, cleared)
+
+
+def _fold_tombstones(copy: Copy, fields: dict[str, Field], stamp: Stamp) -> Stamp:
+    """Forget the older half of too many tombstones: return `cleared` and write older values anew into `fields`.
+
+    Fields that a shopper adds and removes would pile up else. A write elsewhere that is older than `cleared` and has
+    still not arrived is lost by this.
+    """
+    deleted = sorted(written for written, value in copy.fields.values() if value is None)
+    if len(deleted) <= MAX_FIELD_TOMBSTONES:
+        return NEVER
+    cleared = deleted[len(deleted) // 2]
+    for name, (written, value) in copy.fields.items():
+        if written < cleared and value is not None:
+            fields.setdefault(name, (stamp, value))
+    return cleared
 
 
 def merge(one: Copy, other: Copy) -> Copy:
     """Return everything that two copies of one session know, the later write of each field winning."""
     absolute_deadline = max(one.absolute_deadline, other.absolute_deadline)
+    version = max(one.version, other.version)
     if one.ended or other.ended:
-        return tombstone(one.handle, absolute_deadline)
+        return tombstone(one.handle, absolute_deadline, version)
     cleared = max(one.cleared, other.cleared)
     return Copy(
         one.handle,
         absolute_deadline,
         max(one.idle_deadline, other.idle_deadline),
-        max(one.version, other.version),
+        version,
         _merge_fields(one.fields, other.fields, cleared),
         max(one.secret, other.secret) if one.secret and other.secret else one.secret or other.secret,
         cleared,
