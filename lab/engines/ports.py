@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
-from lab.errors import from_os_error
+from lab.errors import PortsExhausted, from_os_error
 
 HOST = "127.0.0.1"
 """Everything in the lab listens here and nowhere else."""
@@ -28,6 +29,8 @@ def bound_socket(port: int = 0) -> socket.socket:
         sock.bind((HOST, port))
     except OSError as error:
         sock.close()
+        if port and error.errno == errno.EADDRINUSE:
+            raise PortsExhausted(f"port {port} of {HOST} is taken by another program") from error
         raise from_os_error(error) from error
     return sock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lab.engines.keeper import Keeper, Process
 
 _ATTEMPTS = 5
+_IPC_RMID = 0  # <sys/ipc.h>, the same on Linux and macOS
 
 _CONFIG = {
     "listen_addresses": HOST,
@@ -42,16 +44,20 @@ _CONFIG = {
 class PostgreSQL:
     """A database of the lab's own: on its own server, or on the one that `LAB_DATABASE_URL` names."""
 
-    def __init__(self, url: str, process: Process | None = None, *, at: str | None = None) -> None:
+    def __init__(
+        self, url: str, process: Process | None = None, data: Path | None = None, *, at: str | None = None
+    ) -> None:
         """Ask a running server what it is.
 
         Args:
             url: the database.
             process: the server, where it is the lab's own.
+            data: its data folder, likewise.
             at: where the database is to be dropped from in the end, where it is not.
         """
         self.url = url
         self._process = process
+        self._data = data
         self._at = at
         with psycopg.connect(url, connect_timeout=5) as connection:
             self.version = str(connection.info.parameter_status("server_version")).split(" ")[0]
@@ -95,7 +101,7 @@ class PostgreSQL:
                 user=user,
             )
             if process.wait_until(lambda: _is_ready(data)):
-                return cls(f"postgresql://lab:{password}@{HOST}:{port}/postgres", process)
+                return cls(f"postgresql://lab:{password}@{HOST}:{port}/postgres", process, data)
             if not process.said("Address already in use"):
                 break
         raise EngineFailed(f"PostgreSQL did not start. {process.last_words()}")
@@ -112,7 +118,10 @@ class PostgreSQL:
     def kill(self) -> None:
         """End the server and its children as a crash would (SIGKILL)."""
         if self._process:
+            segment = _shared_memory(self._data)
             self._process.kill()
+            if segment is not None:
+                ctypes.CDLL(None).shmctl(segment, _IPC_RMID, None)
 
     def pause(self) -> None:
         """Freeze the server and its children: connections stay open and nothing answers."""
@@ -174,6 +183,14 @@ def _is_ready(data: Path) -> bool:
     with suppress(FileNotFoundError):
         return (data / "postmaster.pid").read_text().rstrip().endswith("ready")
     return False
+
+
+def _shared_memory(data: Path | None) -> int | None:
+    """Return the id of the System V segment that a killed server would leave for good (`postmaster.pid`, line 7)."""
+    with suppress(FileNotFoundError, IndexError, ValueError):
+        if data:
+            return int((data / "postmaster.pid").read_text().splitlines()[6].split()[1])
+    return None
 
 
 def _existing(url: str) -> PostgreSQL:

@@ -19,7 +19,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 GRACE_SECONDS = 2.0
 """How long a signalled process may take to end by itself before it is killed."""
@@ -37,6 +40,8 @@ class Watchdog:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(folder)],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             bufsize=0,
             start_new_session=True,  # Ctrl-C in the terminal is for the lab alone
             cwd="/",
@@ -69,61 +74,84 @@ class Watchdog:
 # ---- the watchdog process ----
 
 
-def born(pid: int) -> str | None:
-    """Return when a live process started, as text to compare; None when it has ended (a zombie has)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None if Path("/proc/self/stat").exists() else _born_elsewhere(pid)
-    return None if fields[0] in "ZX" else fields[19]
+class Seen(NamedTuple):
+    """A live process: its parent, and when it started as text to compare, which tells it from a later one."""
+
+    parent: int
+    birth: str
 
 
-def _born_elsewhere(pid: int) -> str | None:
-    """`born` where there is no /proc: macOS."""
-    ps = ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    state, _, started = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip().partition(" ")
-    return None if not state or state.startswith("Z") else started.strip()
+def processes() -> dict[int, Seen]:
+    """Return every live process of the machine; a zombie is not alive, however long nobody reaps it."""
+    if not Path("/proc/self/stat").exists():
+        return _processes_by_ps()
+    seen = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            state, parent, *rest = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if state not in "ZX":
+                seen[int(entry.name)] = Seen(int(parent), rest[17])
+    return seen
 
 
-def _listen() -> dict[int, tuple[int, str | None]]:
-    """Read the pipe to its end; return what is still to be ended: process id to signal and birth."""
-    watched: dict[int, tuple[int, str | None]] = {}
+def _processes_by_ps() -> dict[int, Seen]:
+    """`processes` where there is no /proc: macOS."""
+    done = subprocess.run(["/bin/ps", "-axo", "pid=,ppid=,stat=,lstart="], capture_output=True, text=True, check=False)
+    lines = (line.split(maxsplit=3) for line in done.stdout.splitlines())
+    return {int(pid): Seen(int(parent), birth) for pid, parent, state, birth in lines if not state.startswith("Z")}
+
+
+def _listen() -> tuple[dict[int, int], dict[int, str]]:
+    """Read the pipe to its end; return what is still to be ended, process id to signal, and process id to birth."""
+    signals: dict[int, int] = {}
+    births: dict[int, str] = {}
     for line in sys.stdin.buffer:
         verb, pid, signum = line.split()
-        if verb == b"watch":
-            watched[int(pid)] = (int(signum), born(int(pid)))
-        else:
-            watched.pop(int(pid), None)
-    return watched
+        if verb == b"forget":
+            signals.pop(int(pid), None)
+        elif int(pid) in (now := processes()):
+            signals[int(pid)], births[int(pid)] = int(signum), now[int(pid)].birth
+    return signals, births
 
 
-def _alive(watched: dict[int, tuple[int, str | None]]) -> list[int]:
-    return [pid for pid, (_, birth) in watched.items() if birth is not None and born(pid) == birth]
+def _family(roots: set[int], now: dict[int, Seen]) -> dict[int, str]:
+    """Return these processes and all that descend from them: process id to birth."""
+    family = set(roots)
+    while grown := {pid for pid, seen in now.items() if seen.parent in family} - family:
+        family |= grown
+    return {pid: now[pid].birth for pid in family}
 
 
-def _send(pid: int, signum: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signum)
+def _alive(births: dict[int, str]) -> list[int]:
+    now = processes()
+    return [pid for pid, birth in births.items() if pid in now and now[pid].birth == birth]
 
 
-def _wait(watched: dict[int, tuple[int, str | None]], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while _alive(watched) and time.monotonic() < deadline:
-        time.sleep(0.01)
+def _send(pids: Iterable[int], signum: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signum)
+
+
+def _wait(births: dict[int, str]) -> None:
+    deadline = time.monotonic() + GRACE_SECONDS
+    while _alive(births) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def main(folder: str) -> None:
     """Listen until the lab is gone, then clean up after it."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    watched = _listen()
-    for pid in _alive(watched):
-        _send(pid, watched[pid][0])
-        _send(pid, signal.SIGCONT)  # a paused process would not hear the signal
-    _wait(watched, GRACE_SECONDS)
-    for pid in _alive(watched):
-        _send(pid, signal.SIGKILL)
-    _wait(watched, GRACE_SECONDS)
+    signals, births = _listen()
+    left = {pid for pid in _alive(births) if pid in signals}
+    family = _family(left, processes())
+    for pid in left:
+        _send([pid], signals[pid])
+    _send(family, signal.SIGCONT)  # a paused process would not hear its signal
+    _wait(family)
+    _send(_alive(family), signal.SIGKILL)
+    _wait(family)
     shutil.rmtree(folder, ignore_errors=True)
 
 

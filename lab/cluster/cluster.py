@@ -1,74 +1,42 @@
-"""The lab, and the clusters in it: N servers of one strategy, wired to engines and a balancer."""
+"""N servers of one strategy, wired to engines and a balancer."""
 
 from __future__ import annotations
 
-import re
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 import requests
 
-from lab.engines.keeper import Keeper
+from lab.cluster.spec import safe_name
 from lab.engines.nginx import Nginx
 from lab.engines.ports import HOST, bound_socket
-from lab.engines.postgresql import PostgreSQL
-from lab.engines.redis import Redis
-from lab.errors import LabError, ServerFailed, from_os_error
+from lab.errors import ServerFailed
 from lab.probes.sockets import SocketTotals
-from lab.servers import ForkServer, ServerPlan, ServerProcess
-from lab.shop import catalogue
-from strategies import find
-from strategies.contract import Census, Peer, Replication, StoreSettings, UnsupportedPolicy, WritePolicy
+from lab.servers import ServerPlan
+from strategies.contract import Census, Peer, StoreSettings
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable
+
+    from lab.cluster.lab import Lab
+    from lab.cluster.spec import ClusterSpec
+    from lab.servers import ServerProcess
 
 _Made = TypeVar("_Made")
 
-_STATIC = Path(__file__).parent / "shop" / "static"
+_STATIC = Path(__file__).parents[1] / "shop" / "static"
 
 ANSWER_SECONDS = 10.0
 """How long a server may take to answer the lab."""
 
 QUIET_SECONDS = 30.0
 """How long replication may take to come to rest."""
-
-
-class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cluster is to be.
-
-    Attributes:
-        name: its arm's name, such as `redis`, `all-to-all sync` or `redis blob`; unique in a lab.
-        strategy: where its sessions live.
-        servers: how many servers it has.
-        writes: what a request saves.
-        replication: when an all-to-all save is answered.
-        affinity: whether the balancer binds a shopper to a server by cookie; None for the strategy's own way.
-        idle_seconds: a session ends this long after its last use.
-        absolute_seconds: and this long after its creation at the latest.
-        sweep_seconds: how often stores look for ended sessions.
-        timeout_seconds: the longest that a store operation may take; under the balancer's own patience.
-    """
-
-    name: str
-    strategy: str
-    servers: int = 4
-    writes: WritePolicy = "fields"
-    replication: Replication = "async"
-    affinity: bool | None = None
-    idle_seconds: float = 30 * 60
-    absolute_seconds: float = 8 * 60 * 60
-    sweep_seconds: float = 1.0
-    timeout_seconds: float = 2.0
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -224,14 +192,12 @@ class Cluster:
             process.close()
 
     def _balance(self) -> None:
-        spec = self.spec
-        sticky = find(spec.strategy).balancer == "affinity" if spec.affinity is None else spec.affinity
         self.balancer = Nginx.start(
             self._lab.keeper,
             f"nginx-{self._namespace}",
             [urlsplit(server.url).netloc for server in self.servers],
             _STATIC,
-            sticky_cookie=self.cookie_name.replace("session", "server") if sticky else None,
+            sticky_cookie=self.cookie_name.replace("session", "server") if self.spec.sticky else None,
         )
 
     def _plan(self, server: Server) -> ServerPlan:
@@ -277,125 +243,6 @@ class Cluster:
         except (requests.RequestException, msgspec.DecodeError) as error:
             text = f"{self.spec.name}: {server.name} does not answer the lab about its {what}: {error}"
             raise ServerFailed(f"{text} (log: {server.process.plan.log})") from error
-
-
-class Lab:
-    """Engines, the shop's origin database and the clusters on them; a context manager that leaves nothing behind.
-
-    Args:
-        run_folder: an existing folder; logs go to `engines/` and `servers/` in it.
-        redis: whether a strategy of this run needs Redis.
-        seed: of the shop's catalogue.
-
-    Attributes:
-        postgresql: the database engine.
-        redis: the Redis engine, None where it was not asked for.
-        keeper: keeps processes and the temporary folder.
-        fork_server: makes web servers.
-        id: tells this lab from others on the same engines and the same host.
-    """
-
-    def __init__(self, run_folder: Path, *, redis: bool = True, seed: int = 1) -> None:
-        self.id = token_hex(3)
-        self.server_logs = run_folder / "servers"
-        self._engine_logs = run_folder / "engines"
-        self._with_redis = redis
-        self._seed = seed
-        self._stack = ExitStack()
-        self._clusters: list[Cluster] = []
-        self.postgresql: PostgreSQL
-        self.redis: Redis | None = None
-        self.fork_server: ForkServer
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            try:
-                for folder in (self._engine_logs, self.server_logs):
-                    folder.mkdir(exist_ok=True)
-            except OSError as error:
-                raise from_os_error(error) from error
-            self.keeper = stack.enter_context(Keeper(self._engine_logs))
-            stack.callback(self._stop_clusters)
-            _together([self._start_database, self._start_redis, self._start_fork_server])
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def start(self, *specs: ClusterSpec) -> list[Cluster]:
-        """Start clusters side by side; on a failure, none of them stays.
-
-        Raises:
-            UnknownStrategy: there is no such strategy.
-            UnsupportedPolicy: a strategy cannot keep the promise of the writes asked for.
-            LabError: one does not start.
-        """
-        for spec in specs:
-            self._check(spec)
-        clusters = [Cluster(spec, self) for spec in specs]
-        self._clusters += clusters
-        try:
-            _together([cluster.launch for cluster in clusters])
-        except BaseException:
-            for cluster in clusters:
-                self.stop(cluster)
-            raise
-        return clusters
-
-    def stop(self, cluster: Cluster) -> None:
-        """Stop a cluster. Its sessions in a shared store stay until the lab ends."""
-        if cluster in self._clusters:
-            self._clusters.remove(cluster)
-            cluster.close()
-
-    def engine_pids(self) -> tuple[int, ...]:
-        """Return the processes of PostgreSQL and Redis, to count CPU time of; empty for those not the lab's own."""
-        return (*self.postgresql.pids(), *(self.redis.pids() if self.redis else ()))
-
-    def _check(self, spec: ClusterSpec) -> None:
-        strategy = find(spec.strategy)
-        if spec.writes not in strategy.policies:
-            raise UnsupportedPolicy(
-                f"{strategy.name} cannot promise {spec.writes!r} writes; it supports: {', '.join(strategy.policies)}"
-            )
-        if "redis" in strategy.needs and self.redis is None:
-            raise LabError(f"{spec.name} needs Redis, which this lab was started without")
-
-    def _start_database(self) -> None:
-        self.postgresql = PostgreSQL.start(self.keeper)
-        try:
-            catalogue.prepare(self.postgresql.url, seed=self._seed)
-        except catalogue.CatalogueUnavailable as error:
-            raise LabError(str(error)) from error
-
-    def _start_redis(self) -> None:
-        if self._with_redis:
-            self.redis = Redis.start(self.keeper)
-
-    def _start_fork_server(self) -> None:
-        self.fork_server = ForkServer.start(self.keeper)
-
-    def _stop_clusters(self) -> None:
-        # All at once: each may take a moment to finish its requests.
-        _together([partial(self.stop, cluster) for cluster in self._clusters])
-        for engine in (getattr(self, "fork_server", None), self.redis, getattr(self, "postgresql", None)):
-            if engine is not None:
-                engine.stop()
-
-
-def safe_name(name: str) -> str:
-    """Return a name as letters, digits and `_`, for files, tables and keys."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
-def _together(tasks: Iterable[Callable[[], object]]) -> None:
-    """Run tasks side by side, wait for all, then raise the first error there was."""
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        futures: list[Future[object]] = [pool.submit(task) for task in tasks]
-        wait(futures)
-    for future in futures:
-        future.result()
 
 
 def _port(sock: socket.socket) -> int:

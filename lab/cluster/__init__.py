@@ -1,0 +1,7 @@
+"""The lab, and the clusters in it: N servers of one strategy, wired to engines and a balancer."""
+
+from lab.cluster.cluster import Cluster, Counters, Server
+from lab.cluster.lab import Lab
+from lab.cluster.spec import ClusterSpec
+
+__all__ = ["Cluster", "ClusterSpec", "Counters", "Lab", "Server"]
