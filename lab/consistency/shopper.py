@@ -1,0 +1,185 @@
+"""One shopper's requests, arranged for the checks: what was added, removed, shown, and kept to the end.
+
+Two ideas carry all the checks.
+
+*Epochs.* A logout or a checkout ends the obligation to show what was added before it. The shopper's removals, in the
+order they were sent, cut time into epochs. A token belongs to the epoch of the first removal that may have taken it:
+one that ended after the token's `add` was sent (one whose outcome is unknown may take effect at any later time, so it
+never ends). An answer belongs to the epoch of the removals sent before it ended. A token is owed to an answer only if
+both are of the same epoch: an earlier token may have been removed, and a later one was not yet sent. So concurrency
+and unknown outcomes always excuse, and never accuse.
+
+*Settled.* A token of the last epoch that no final view shows is **lost**, and every later view would report it again.
+Therefore lost is computed first, and the guarantees look at settled tokens only: those that a final view shows, and
+those that a removal ended in time.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from loadtests.recorder import Operation
+
+__all__ = ["Answer", "Removals", "Shopper", "arrange"]
+
+REMOVES = frozenset({"logout", "checkout"})
+"""What empties the cart."""
+
+_PREFERENCE = {"ok": 0, "info": 1, "fail": 2}
+
+
+class Answer:
+    """An answer that shows the cart.
+
+    Attributes:
+        op: the request.
+        shown: the tokens in the cart that it shows.
+        epoch: how many of the shopper's removals were sent before it ended.
+    """
+
+    __slots__ = ("epoch", "op", "shown")
+
+    def __init__(self, op: Operation, epoch: int) -> None:
+        self.op = op
+        self.shown = frozenset(op.cart or ())
+        self.epoch = epoch
+
+
+class Removals:
+    """A shopper's logouts and checkouts that happened, or may have.
+
+    Attributes:
+        ops: in the order they were sent.
+    """
+
+    def __init__(self, ops: Iterable[Operation]) -> None:
+        self.ops = sorted(ops, key=lambda op: (op.t0_ns, op.i))
+        self._sent = [op.t0_ns for op in self.ops]
+        ends: list[float] = [op.t1_ns if op.outcome == "ok" else math.inf for op in self.ops]
+        self._ended = sorted(ends)
+        self._latest_end = list(accumulate(ends, max))
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def epoch_of_write(self, t0_ns: float) -> int:
+        """Return the index of the first removal that may undo a write sent at `t0_ns`; their number if none may."""
+        return bisect_left(self._latest_end, t0_ns)
+
+    def epoch_of_answer(self, t1_ns: int) -> int:
+        """Return how many removals were sent by `t1_ns`; ties count, being concurrent."""
+        return bisect_right(self._sent, t1_ns)
+
+    def ended_before(self, t0_ns: int) -> int:
+        """Return how many removals had ended before `t0_ns`."""
+        return bisect_left(self._ended, t0_ns)
+
+
+class Shopper:
+    """One shopper of one arm and scenario.
+
+    Attributes:
+        operations: all requests, in the order they were sent.
+        adds: token to the `add` that put it into the cart: the acknowledged attempt, else one of unknown outcome, else
+            a refused one.
+        answers: every answer that shows the cart, in the order they were sent; final views too.
+        views: those among them that are a `view`.
+        finals: the successful final views.
+        complete: every server answered its final view, or is dead; only then can anything be called lost.
+        removals: logouts and checkouts.
+    """
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self.operations = sorted(operations, key=lambda op: (op.t0_ns, op.i))
+        self.position = {op.i: place for place, op in enumerate(self.operations)}
+        self.adds = _adds(self.operations)
+        self.removals = Removals(op for op in self.operations if op.f in REMOVES and op.outcome != "fail")
+        self.answers = [
+            Answer(op, self.removals.epoch_of_answer(op.t1_ns))
+            for op in self.operations
+            if op.outcome == "ok" and op.cart is not None
+        ]
+        self.views = [answer for answer in self.answers if answer.op.f == "view"]
+        self.finals = [answer for answer in self.answers if answer.op.f == "final_view"]
+        self.complete = bool(self.finals) and all(
+            op.outcome == "ok" or _refused(op) for op in self.operations if op.f == "final_view"
+        )
+        self.kept = frozenset[str]().union(*(final.shown for final in self.finals))
+        self.last_epoch = len(self.removals)
+
+    def epoch(self, token: str) -> int:
+        """Return the epoch of a token; one whose `add` is unknown may be undone by any removal."""
+        add = self.adds.get(token)
+        return self.removals.epoch_of_write(-math.inf if add is None else add.t0_ns)
+
+    def is_settled(self, token: str) -> bool:
+        """Say whether a token is surely not lost: a final view shows it, or a removal ended it."""
+        return token in self.kept or self.epoch(token) < self.last_epoch
+
+    def is_lost(self, token: str) -> bool:
+        """Say whether a token should be in the final views and is in none."""
+        return self.complete and not self.is_settled(token)
+
+    def proof(self, token: str) -> Operation:
+        """Return the request that shows that a settled token was not lost: a final view, or what removed it."""
+        for final in self.finals:
+            if token in final.shown:
+                return final.op
+        return self.removals.ops[self.epoch(token)]
+
+    def tabs(self) -> dict[int, list[Operation]]:
+        """Return the requests of each tab, in order, without the final views, which no tab made."""
+        by_tab: dict[int, list[Operation]] = defaultdict(list)
+        for op in self.operations:
+            if op.f != "final_view":
+                by_tab[op.tab].append(op)
+        return by_tab
+
+    def latest_showing(self, token: str, tab: int, before_ns: int, first: Operation) -> Operation:
+        """Return the latest request of a tab that ended before `before_ns` and was shown `token`.
+
+        Args:
+            token: what was shown.
+            tab: to which tab.
+            before_ns: the answer was there before this time.
+            first: the first such request, where the search ends.
+        """
+        place = bisect_left(self.operations, before_ns, key=lambda op: op.t0_ns)
+        for op in reversed(self.operations[self.position[first.i] : place]):
+            if op.tab == tab and op.outcome == "ok" and op.t1_ns < before_ns and token in (op.cart or ()):
+                return op
+        return first
+
+    def between(self, first: Operation, second: Operation) -> int:
+        """Return how many of the shopper's requests were sent between two."""
+        return abs(self.position[second.i] - self.position[first.i]) - 1
+
+
+def _adds(operations: Iterable[Operation]) -> dict[str, Operation]:
+    adds: dict[str, Operation] = {}
+    for op in operations:
+        if op.f == "add" and op.token is not None:
+            known = adds.get(op.token)
+            if known is None or _PREFERENCE[op.outcome] < _PREFERENCE[known.outcome]:
+                adds[op.token] = op
+    return adds
+
+
+def _refused(op: Operation) -> bool:
+    """Say whether nobody listened: the server is dead, and so is what only it remembered."""
+    return op.status == 0 and "refused" in (op.error or "").lower()
+
+
+def arrange(operations: Iterable[Operation]) -> list[Shopper]:
+    """Split one arm's operations by shopper, in the order of their names."""
+    by_shopper: dict[str, list[Operation]] = defaultdict(list)
+    for op in operations:
+        by_shopper[op.shopper].append(op)
+    return [Shopper(by_shopper[name]) for name in sorted(by_shopper)]

@@ -1,0 +1,297 @@
+"""The four session guarantees and stale reads: one sweep over what each reader is owed.
+
+A reader is owed tokens, each from the moment it became certain:
+
+- *read your writes*: a tab's own acknowledged adds, from their acknowledgement;
+- *monotonic reads*: every token that the tab was shown, from the first answer that showed it;
+- *stale reads*: every acknowledged add of the shopper, from its acknowledgement.
+
+A `view` that lacks a token it owes breaks the rule. The two rules about writes turn the question round: whoever is
+shown a tab's write must also be shown what that tab had written before (*monotonic writes*) or had seen before
+(*writes follow reads*), so they read the same two lists at the time the write was sent.
+
+Definitions: Terry et al. 1994; Viotti and Vukolić, "Consistency in non-transactional distributed storage systems"
+(2016). Work: O(n log n) and the total length of the carts shown.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from lab.consistency.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from lab.consistency.shopper import Answer, Shopper
+    from loadtests.recorder import Operation
+
+__all__ = ["monotonic_reads", "monotonic_writes", "read_your_writes", "stale_reads", "writes_follow_reads"]
+
+
+class Due:
+    """What one reader is owed in one epoch, in the order it became certain.
+
+    Attributes:
+        tokens: what is owed.
+        since: from when, in ns; ascending.
+        sources: the request that made it certain.
+    """
+
+    __slots__ = ("since", "sources", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.since: list[int] = []
+        self.sources: list[Operation] = []
+
+    def add(self, token: str, source: Operation) -> None:
+        """Owe a token from the end of `source`."""
+        self.tokens.append(token)
+        self.since.append(source.t1_ns)
+        self.sources.append(source)
+
+    def before(self, t0_ns: int) -> int:
+        """Return how many tokens were certain before `t0_ns`; ties are concurrent, and not owed."""
+        return bisect_left(self.since, t0_ns)
+
+
+Reader = tuple[int | None, int]
+"""A tab (None: the shopper as a whole) in an epoch."""
+
+
+def _acknowledged(shopper: Shopper) -> list[tuple[str, Operation]]:
+    """Return the acknowledged adds in the order of their acknowledgement."""
+    acked = [(token, add) for token, add in shopper.adds.items() if add.outcome == "ok"]
+    return sorted(acked, key=lambda pair: (pair[1].t1_ns, pair[1].i))
+
+
+def own_adds(shopper: Shopper, *, by_tab: bool = True, with_lost: bool = False) -> Mapping[Reader, Due]:
+    """Return what was acknowledged to each tab, or to the shopper as a whole."""
+    dues: dict[Reader, Due] = defaultdict(Due)
+    for token, add in _acknowledged(shopper):
+        if with_lost or shopper.is_settled(token):
+            dues[add.tab if by_tab else None, shopper.epoch(token)].add(token, add)
+    return dues
+
+
+def seen_tokens(shopper: Shopper) -> Mapping[Reader, Due]:
+    """Return what each tab was shown, from the first answer on that showed it."""
+    dues: dict[Reader, Due] = defaultdict(Due)
+    seen: set[tuple[int, str]] = set()
+    for answer in sorted(shopper.answers, key=lambda answer: (answer.op.t1_ns, answer.op.i)):
+        if answer.op.f == "final_view":
+            continue
+        tab = answer.op.tab
+        for token in answer.op.cart or ():
+            if (tab, token) not in seen:
+                seen.add((tab, token))
+                if shopper.is_settled(token):
+                    dues[tab, shopper.epoch(token)].add(token, answer.op)
+    return dues
+
+
+def _offer_view(tally: Tally, shopper: Shopper, view: Operation, source: Operation, token: str) -> None:
+    """Offer "it was certain, the view lacks it, it was not lost" as a witness."""
+    if tally.check == "monotonic_reads":
+        source = shopper.latest_showing(token, view.tab, view.t0_ns, source)
+    in_a_write = int(tally.check == "monotonic_reads" and source.f != "view")  # two views tell it best
+    rank = (in_a_write, shopper.between(source, view), view.t0_ns - source.t1_ns, view.i)
+    if tally.is_better(rank):
+        add = shopper.adds.get(token, source)
+        tally.offer(rank, token, (add, source, view, shopper.proof(token)))
+
+
+def _each_view(
+    tally: Tally, shopper: Shopper, dues: Mapping[Reader, Due], *, by_tab: bool
+) -> Iterable[tuple[Answer, Due, int, list[int]]]:
+    """Count every view that is owed something; yield it with what it is owed, how many, and the places it lacks."""
+    for view in shopper.views:
+        due = dues.get((view.op.tab if by_tab else None, view.epoch))
+        owed = due.before(view.op.t0_ns) if due else 0
+        if due is None or not owed:
+            continue
+        missing = [place for place in range(owed) if due.tokens[place] not in view.shown]
+        crossed = due.sources[owed - 1].server != view.op.server
+        tally.count(violated=bool(missing), crossed=crossed)
+        if missing:
+            _offer_view(tally, shopper, view.op, due.sources[missing[-1]], due.tokens[missing[-1]])
+        yield view, due, owed, missing
+
+
+def read_your_writes(shoppers: Sequence[Shopper]) -> Tally:
+    """Count views that lack an own acknowledged add, still in the cart and not lost.
+
+    `including_lost` beside it is what the shopper feels: the same count with lost adds, which every later view of the
+    session reports again. `items` are the distinct tokens that some view lacked.
+    """
+    tally = Tally("read_your_writes", across_servers=True)
+    felt = Tally("read_your_writes", across_servers=True)
+    items: set[str] = set()
+    for shopper in shoppers:
+        tally.next_shopper()
+        felt.next_shopper()
+        for _, due, _, missing in _each_view(tally, shopper, own_adds(shopper), by_tab=True):
+            items.update(due.tokens[place] for place in missing)
+        _count_felt(felt, shopper)
+    tally.extra = {
+        "items": len(items),
+        "including_lost": {
+            "violations": sum(felt.violations),
+            "opportunities": sum(felt.opportunities),
+            "cross_server": felt.cross_server,
+            "cross_server_violations": felt.cross_server_violations,
+            "shoppers": sum(1 for count in felt.opportunities if count),
+        },
+    }
+    return tally
+
+
+def _count_felt(felt: Tally, shopper: Shopper) -> None:
+    dues = own_adds(shopper, with_lost=True)
+    for view in shopper.views:
+        due = dues.get((view.op.tab, view.epoch))
+        owed = due.before(view.op.t0_ns) if due else 0
+        if due is not None and owed:
+            violated = owed > len(view.shown) or any(token not in view.shown for token in due.tokens[:owed])
+            felt.count(violated=violated, crossed=due.sources[owed - 1].server != view.op.server)
+
+
+def monotonic_reads(shoppers: Sequence[Shopper]) -> Tally:
+    """Count views that lack a token which the same tab was shown before."""
+    tally = Tally("monotonic_reads", across_servers=True)
+    for shopper in shoppers:
+        tally.next_shopper()
+        for _ in _each_view(tally, shopper, seen_tokens(shopper), by_tab=True):
+            pass
+    return tally
+
+
+def stale_reads(shoppers: Sequence[Shopper]) -> Tally:
+    """Count views that lack any acknowledged add of the shopper, from whichever tab.
+
+    Beside it: `k`, how many adds a stale view lacked; `t_ms`, how long the oldest of them had been acknowledged; and
+    `t_visibility`, per view the gap since the latest acknowledged add in ms and whether it was shown (PBS: Bailis et
+    al., "Probabilistically bounded staleness", 2012).
+    """
+    tally = Tally("stale_reads", across_servers=True)
+    behind: list[tuple[int, float]] = []
+    points: list[tuple[float, bool]] = []
+    for shopper in shoppers:
+        tally.next_shopper()
+        dues = own_adds(shopper, by_tab=False)
+        for view, due, owed, missing in _each_view(tally, shopper, dues, by_tab=False):
+            latest = owed - 1
+            points.append(((view.op.t0_ns - due.since[latest]) / 1e6, due.tokens[latest] in view.shown))
+            if missing:
+                behind.append((len(missing), (view.op.t0_ns - due.since[missing[0]]) / 1e6))
+    tally.extra = _staleness(behind) | {"t_visibility": visibility(points)}
+    return tally
+
+
+def _staleness(behind: list[tuple[int, float]]) -> dict[str, Any]:
+    ks, ts = [k for k, _ in behind], sorted(t for _, t in behind)
+    if not behind:
+        return {"k": {"max": 0, "views": {}}, "t_ms": None}
+    middle, high = ts[(len(ts) - 1) // 2], ts[min(len(ts) - 1, int(0.95 * len(ts)))]
+    return {
+        "k": {"max": max(ks), "views": {str(k): ks.count(k) for k in sorted(set(ks))}},
+        "t_ms": {"p50": middle, "p95": high, "max": ts[-1]},
+    }
+
+
+BIN_EDGES_MS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Lower edges of the bins of the gap between an acknowledged add and a view."""
+
+MOST_POINTS = 2000
+"""More points than this say nothing more in a chart; `views` says how many there were."""
+
+
+def visibility(points: Sequence[tuple[float, bool]]) -> dict[str, Any]:
+    """Summarise t-visibility: bins over all views, and points thinned evenly by gap.
+
+    Args:
+        points: per view, the gap in ms and whether the latest acknowledged add was shown.
+    """
+    ordered = sorted(points)
+    bins = [[edge, 0, 0] for edge in BIN_EDGES_MS]
+    for gap, visible in ordered:
+        entry = bins[max(0, sum(gap >= edge for edge in BIN_EDGES_MS) - 1)]
+        entry[1] += 1
+        entry[2] += visible
+    step = max(1, -(-len(ordered) // MOST_POINTS))
+    return {
+        "views": len(ordered),
+        "bins": [{"from_ms": edge, "views": views, "visible": seen} for edge, views, seen in bins if views],
+        "points": [[round(gap, 3), int(visible)] for gap, visible in ordered[::step]],
+    }
+
+
+def monotonic_writes(shoppers: Sequence[Shopper]) -> Tally:
+    """Count acknowledged adds that some answer shows without an earlier acknowledged add of the same tab."""
+    return _each_write("monotonic_writes", shoppers, own_adds)
+
+
+def writes_follow_reads(shoppers: Sequence[Shopper]) -> Tally:
+    """Count acknowledged adds that some answer shows without what the tab had been shown before it sent them."""
+    return _each_write("writes_follow_reads", shoppers, seen_tokens)
+
+
+def _each_write(check: str, shoppers: Sequence[Shopper], owe: Callable[[Shopper], Mapping[Reader, Due]]) -> Tally:
+    tally = Tally(check, across_servers=True)
+    for shopper in shoppers:
+        tally.next_shopper()
+        owed_crossed: dict[str, bool] = {}
+        broken: set[str] = set()
+        dues = owe(shopper)
+        for answer in shopper.answers:
+            for due, writes in _writes_shown(shopper, answer, dues):
+                for write in writes:
+                    _note_write(owed_crossed, due, write)
+                broken.update(_broken_writes(tally, shopper, answer, due, writes))
+        for token, crossed in owed_crossed.items():
+            tally.count(violated=token in broken, crossed=crossed)
+    return tally
+
+
+def _writes_shown(shopper: Shopper, answer: Answer, dues: Mapping[Reader, Due]) -> list[tuple[Due, list[Operation]]]:
+    """Return, for each tab of which an answer shows acknowledged adds, those adds and what is owed with them."""
+    by_tab: dict[int, list[Operation]] = {}
+    for token in answer.shown:
+        add = shopper.adds.get(token)
+        if add is not None and add.outcome == "ok":
+            by_tab.setdefault(add.tab, []).append(add)
+    found = ((dues.get((tab, answer.epoch)), writes) for tab, writes in by_tab.items())
+    return [(due, writes) for due, writes in found if due is not None]
+
+
+def _note_write(owed_crossed: dict[str, bool], due: Due, write: Operation) -> None:
+    """Note a write that some answer owes predecessors, and whether the latest of them came from another server."""
+    if write.token is not None and write.token not in owed_crossed and due.since[0] < write.t0_ns:
+        owed_crossed[write.token] = due.sources[due.before(write.t0_ns) - 1].server != write.server
+
+
+def _broken_writes(tally: Tally, shopper: Shopper, answer: Answer, due: Due, writes: list[Operation]) -> list[str]:
+    """Return the writes that this answer shows without something that was certain before they were sent."""
+    first = next((place for place, token in enumerate(due.tokens) if token not in answer.shown), None)
+    if first is None:
+        return []
+    broken = [write for write in writes if due.since[first] < write.t0_ns]
+    if broken:
+        write = max(broken, key=lambda op: (op.t0_ns, op.i))
+        _offer_write(tally, shopper, answer, due, write)
+    return [write.token for write in broken if write.token is not None]
+
+
+def _offer_write(tally: Tally, shopper: Shopper, answer: Answer, due: Due, write: Operation) -> None:
+    """Offer "certain, then written, then shown apart, and not lost" as a witness."""
+    places = range(due.before(write.t0_ns))
+    place = max(place for place in places if due.tokens[place] not in answer.shown)
+    token, source = due.tokens[place], due.sources[place]
+    if tally.check == "writes_follow_reads":
+        source = shopper.latest_showing(token, write.tab, write.t0_ns, source)
+    rank = (shopper.between(source, write), write.t0_ns - source.t1_ns, answer.op.i)
+    if tally.is_better(rank):
+        tally.offer(rank, token, (source, write, answer.op, shopper.proof(token)))
