@@ -38,7 +38,7 @@ LOGOUTS = 0.3
 """Share of carts that end with a logout; the others are bought."""
 
 WARMUP = ("product", "search", "visit", "view")
-"""What a shopper does after the first login, so that every connection is open and every route has run."""
+"""What the walk of the warm-up goes through, so that every connection is open and every route has run."""
 
 
 class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -122,13 +122,20 @@ def poisson(rng: np.random.Generator, rate_rps: float, seconds: float) -> list[f
     return [float(at) for at in times[times < seconds]]
 
 
-class _Life:
-    """Where one shopper stands: logged in or not, and how full the cart is, if every request succeeds."""
+class Life:
+    """Where one shopper stands: logged in or not, and how full the cart is, if every request succeeds.
+
+    A life begins in its midst, so that shoppers do not march in step and carts are as full in the first block as in
+    the last.
+
+    Args:
+        rng: draws how full the first cart is, and how full it gets.
+    """
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.logged_in = True  # by the warm-up
-        self.lines = 0
-        self.limit = int(rng.integers(1, LINES[1] + 1))  # the first carts end early, so that lives do not march in step
+        self.logged_in = True
+        self.limit = _limit(rng)
+        self.lines = int(rng.integers(self.limit))
 
     def next(self, rng: np.random.Generator) -> str:
         """Decide what the shopper does next, and note its effect."""
@@ -136,12 +143,21 @@ class _Life:
             self.logged_in = True
             return "login"
         if self.lines >= self.limit:
-            self.lines, self.limit = 0, int(rng.integers(LINES[0], LINES[1] + 1))
+            self.lines, self.limit = 0, _limit(rng)
             self.logged_in = bool(rng.random() >= LOGOUTS)
             return "checkout" if self.logged_in else "logout"
         f = str(rng.choice(list(MIX), p=list(MIX.values())))
         self.lines += f == "add"
         return f
+
+
+def _limit(rng: np.random.Generator) -> int:
+    return int(rng.integers(LINES[0], LINES[1] + 1))
+
+
+def _lives(seed: int, shoppers: int) -> list[Life]:
+    rng = np.random.default_rng([seed, 1 << 32])
+    return [Life(rng) for _ in range(shoppers)]
 
 
 def request(
@@ -174,8 +190,7 @@ def shopping_plans(seed: int, *, rate_rps: float, seconds: float, shoppers: int)
         shoppers: how many there are; each has one tab.
     """
     names = shopper_names("s", shoppers)
-    beginnings = np.random.default_rng([seed, 1 << 32])
-    lives = [_Life(beginnings) for _ in names]
+    lives = _lives(seed, shoppers)
     arrivals_rps = rate_rps / (1 + FOLLOWED * MIX["add"])
     block = 0
     while True:
@@ -199,18 +214,25 @@ def shopping_plan(seed: int, block: int, *, rate_rps: float, seconds: float, sho
 
 
 def warmup_plan(seed: int, *, rate_rps: float, seconds: float, shoppers: int) -> Plan:
-    """Log every shopper in, then walk each through pages that change no cart.
+    """Log every shopper in and fill the cart to where block 0 begins; then walk all of them through the pages.
 
     Args:
-        seed: of the run.
+        seed: of the run; the same as that of the blocks to come.
         rate_rps: requests a second while it lasts.
-        seconds: how long the part after the logins lasts. The logins come first, at the same rate.
+        seconds: how long the walk lasts. Logins and adds come first, at the same rate.
         shoppers: how many there are.
     """
     rng = np.random.default_rng([seed, 1 << 33])
     names = shopper_names("s", shoppers)
-    requests = [request(rng, number / rate_rps, name, "login") for number, name in enumerate(names)]
-    start = shoppers / rate_rps
+    steps = [(name, "login") for name in names]
+    steps += [
+        (name, "add") for name, life in zip(names, _lives(seed, shoppers), strict=True) for _ in range(life.lines)
+    ]
+    requests = [
+        request(rng, number / rate_rps, name, f, token=f"{name}.000.w{number:03d}")
+        for number, (name, f) in enumerate(steps)
+    ]
+    start = len(requests) / rate_rps
     for number, at in enumerate(poisson(rng, rate_rps, seconds)):
         f = WARMUP[number // shoppers % len(WARMUP)]
         requests.append(request(rng, start + at, names[number % shoppers], f))

@@ -17,12 +17,14 @@ _arms = count()
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory):
+    """One generator process for a file's tests; each opens arms of its own."""
     with Generator(tmp_path_factory.mktemp("load") / "generator.log") as generator:
         yield generator
 
 
 @pytest.fixture
 def shop():
+    """A shop that nobody has visited."""
     with LittleShop() as shop:
         yield shop
 

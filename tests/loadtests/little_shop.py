@@ -47,6 +47,7 @@ class LittleShop:
             self.server.asyncore.loop(timeout=1, map=self.sockets, count=1)
 
     def __call__(self, environ, start_response):
+        """Answer one request, or do what `fault` says."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         cookie = environ.get("HTTP_COOKIE", "")
         with self.lock:

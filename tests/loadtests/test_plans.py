@@ -14,6 +14,7 @@ LOAD = {"rate_rps": 200, "seconds": 0.5, "shoppers": 40}
 
 
 def shopping(seed=1, blocks=120):
+    """Draw the first blocks of a run."""
     return list(islice(plans.shopping_plans(seed, **LOAD), blocks))
 
 
@@ -38,10 +39,16 @@ def test_arrivals_are_poisson_at_the_rate():
     assert at[-1] < 20
 
 
+def filled_carts(seed=1):
+    """Count what the warm-up has put into each cart."""
+    warmup = plans.warmup_plan(seed, rate_rps=200, seconds=0, shoppers=LOAD["shoppers"])
+    return Counter(request.shopper for request in warmup.requests if request.f == "add")
+
+
 def test_two_fifths_are_views_with_an_own_item():
     """About 40 % of the requests are a view with an own item in the cart, and half of the adds have a follow-up."""
-    carts, own, adds, followed = Counter(), 0, 0, 0
-    blocks = shopping()
+    carts, own, adds, followed = filled_carts(), 0, 0, 0
+    blocks = shopping(blocks=40)
     for request in (request for plan in blocks for request in plan.requests):
         carts[request.shopper] += request.f == "add"
         adds += request.f == "add"
@@ -55,7 +62,7 @@ def test_two_fifths_are_views_with_an_own_item():
 
 def test_carts_stay_small_and_every_verb_occurs():
     """No cart outgrows the limit, a login follows each logout at once, and no verb is missing."""
-    carts, away, seen = Counter(), set(), Counter()
+    carts, away, seen = filled_carts(), set(), Counter()
     for request in (request for plan in shopping() for request in plan.requests):
         seen[request.f] += 1
         carts[request.shopper] += request.f == "add"
@@ -93,13 +100,18 @@ def test_twins_are_other_shoppers_with_the_same_load():
 
 
 def test_the_warmup_logs_everyone_in_first():
-    """Each shopper's first request is a login, and no cart is changed."""
+    """Each shopper's first request is a login; carts are filled then, and the walk leaves them alone."""
     plan = plans.warmup_plan(1, rate_rps=200, seconds=1, shoppers=40)
-    firsts = {}
-    for request in plan.requests:
-        firsts.setdefault(request.shopper, request.f)
-    assert firsts == dict.fromkeys(plans.shopper_names("s", 40), "login")
-    assert not {request.f for request in plan.requests} & {"add", "checkout", "logout"}
+    assert [request.f for request in plan.requests[:40]] == ["login"] * 40
+    assert len({request.shopper for request in plan.requests[:40]}) == 40
+    filling = sum(filled_carts().values())
+    assert {request.f for request in plan.requests[40 : 40 + filling]} == {"add"}
+    assert {request.f for request in plan.requests[40 + filling :]} == set(plans.WARMUP)
+    tokens = {request.token for request in plan.requests if request.f == "add"}
+    later = {request.token for plan in shopping() for request in plan.requests if request.token}
+    assert len(tokens) == filling
+    assert not tokens & later
+    assert {len(token) for token in tokens | later} == {13}
     assert plan.phase == "warmup"
 
 
