@@ -1,0 +1,67 @@
+"""The charts of a report, in the order of the page. A new one is a module with `draw` and one line here."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import msgspec
+from matplotlib.figure import Figure
+
+from lab.report import style
+from lab.report.charts import cpu, ratios
+from lab.report.charts.chart import Caption, Draw, NothingToDraw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.report.results import Run
+
+CHARTS: dict[str, Draw] = {
+    "latency-ratios": ratios.draw,
+    "cpu": cpu.draw,
+}
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A chart that was drawn, or why not.
+
+    Attributes:
+        name: of the chart and its files.
+        caption: the words around it; None if it was left out.
+        svg: the picture; empty if it was left out.
+        missing: why it was left out, or None.
+    """
+
+    name: str
+    caption: Caption | None
+    svg: bytes
+    missing: str | None = None
+
+
+def draw_all(run: Run) -> list[Drawn]:
+    """Draw every chart into `<run>/charts/` as SVG and as 1920 by 1080 PNG."""
+    folder = run.folder / "charts"
+    folder.mkdir(exist_ok=True)
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style.SETTINGS)
+        return [draw_one(run, name, folder) for name in CHARTS]
+
+
+def draw_one(run: Run, name: str, folder: Path) -> Drawn:
+    """Draw one chart; what an earlier drawing left is replaced, or removed where there is nothing to draw now."""
+    figure = Figure(layout="constrained")
+    try:
+        caption = CHARTS[name](run, figure)
+    except NothingToDraw as reason:
+        for old in (folder / f"{name}.svg", folder / f"{name}.png"):
+            old.unlink(missing_ok=True)
+        return Drawn(name, None, b"", str(reason))
+    style.dress(figure, caption.title, caption.subtitle, caption.note)
+    figure.savefig(folder / f"{name}.png", dpi=style.PNG_DPI, metadata={"Title": caption.title})
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Title": caption.title})
+    (folder / f"{name}.svg").write_bytes(svg.getvalue())
+    return Drawn(name, caption, svg.getvalue())

@@ -1,0 +1,173 @@
+"""`report.html`: one self-contained page, drawn from a run's files alone."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import msgspec
+
+from lab.report import style, summary
+from lab.report.charts.chart import interval, number, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.report.charts import Drawn
+    from lab.report.results import Run
+
+FILE = "report.html"
+
+WORDS = {
+    "session": "What a shop remembers of one visitor between requests: who it is, and what lies in the cart. "
+    "The browser keeps only a cookie that names it.",
+    "affinity (sticky)": "The balancer sends all requests of a visitor to the same server, by a cookie of its own.",
+    "replication": "Servers send each other every change, so that each holds a copy. Asynchronous: after the visitor "
+    "got the answer; synchronous: before.",
+    "latency": "From the moment a request was due until its answer was read, in milliseconds. Waiting behind a slow "
+    "answer counts.",
+    "median, 95th percentile": "Half of the requests are faster than the median; one in twenty is slower than the "
+    "95th percentile.",
+    "95 % interval": "Were the run repeated many times, about 19 of 20 such intervals would hold the true value. "
+    "Wide means: measure longer.",
+    "block": "One short stretch of load on every strategy, one right after the other. What the machine does in that "
+    "time hits all alike, so ratios within a block are fair.",
+    "same against same": "The baseline measured twice in each block and compared with itself. It ought to be 1; how "
+    "far off it is shows what noise alone can do.",
+    "read your writes": "What I put in, I see at my next look. The first of four guarantees that a visitor expects.",
+    "stale, lost": "Stale: an old state is shown, and the new one turns up later. Lost: it never does.",
+}
+"""The glossary of the page: ten words that it uses."""
+
+_TONES = {
+    "ok": "good",
+    "holds": "good",
+    "violated": "bad",
+    "does not hold": "bad",
+    "unknown": "unsure",
+    "cannot tell": "unsure",
+}
+
+
+class Story(msgspec.Struct, frozen=True):
+    """A witness as the page tells it.
+
+    Attributes:
+        title: which arm broke which rule.
+        text: the requests, and what contradicts what.
+    """
+
+    title: str
+    text: str
+
+
+def write(run: Run, charts: Sequence[Drawn]) -> Path:
+    """Write the page into the run's folder, whole or not at all, and return its path."""
+    path = run.folder / FILE
+    fresh = run.folder / f".{FILE}-{os.getpid()}"
+    fresh.write_text(render(run, charts), encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def render(run: Run, charts: Sequence[Drawn]) -> str:
+    """Return the page as HTML."""
+    claims = run.get("claims") or []
+    experiment = run.results["experiment"]
+    return _template().render(
+        title=f"{experiment}: where should the session live?",
+        experiment=f"make {experiment}",
+        facts=run.get("run") or {},
+        complete=run.results["complete"],
+        headline=summary.headline(run),
+        no_intervals=_has_points_only(run),
+        rows=summary.rows(run),
+        judged=[claim for claim in claims if claim["verdict"] != "not tested"],
+        untested=[claim for claim in claims if claim["verdict"] == "not tested"],
+        validity=validity(run),
+        warnings=run.get("validity", "warnings") or [],
+        charts=[_figure(chart) for chart in charts if chart.caption],
+        missing=[chart for chart in charts if chart.missing],
+        stories=stories(run),
+        words=WORDS.items(),
+        colour=lambda name: style.look(name).colour,
+        tone=lambda word: _TONES.get(word, ""),
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.ChainableUndefined)
+    return environment.get_template("page.html.j2")
+
+
+def _figure(chart: Drawn) -> dict[str, Any]:
+    assert chart.caption is not None  # noqa: S101 - the caller left out what was not drawn
+    alt = f"Chart: {chart.caption.title}. {chart.caption.what_to_see} The numbers stand in the table below."
+    return {"name": chart.name, "caption": chart.caption, "svg": base64.b64encode(chart.svg).decode(), "alt": alt}
+
+
+def _has_points_only(run: Run) -> bool:
+    ratios = [run.get("strategies", name, "latency_ratio", "p50") for name in run.compared]
+    return any(ratios) and not any(ratio and ratio.get("low") is not None for ratio in ratios)
+
+
+def validity(run: Run) -> list[tuple[str, str]]:
+    """Return what tells how far a run can be trusted and how to repeat it, as name and text."""
+    facts = run.get("run") or {}
+    same = {p: run.get("validity", "same_against_same", p) for p in ("p50", "p95")}
+    late = run.get("validity", "generator_lateness_ms") or {}
+    requests = [run.get("strategies", name, "requests") or {} for name in run.strategies]
+    machine = facts.get("machine") or {}
+    sent = [sum(int(one.get(key) or 0) for one in requests) for key in ("scheduled", "sent", "failed")]
+    rows = [
+        ("Same against same", f"median {interval(same['p50'])}, 95th percentile {interval(same['p95'])}; 1 is perfect"),
+        ("Generator's lateness", f"median {number(late.get('p50'))} ms, 99th percentile {number(late.get('p99'))} ms"),
+        ("Requests", f"{sent[0]:,} scheduled, {sent[1]:,} sent, {sent[2]:,} failed"),
+        ("Blocks measured again", number(run.get("validity", "blocks_redone"), 0)),
+        ("Load", f"{facts.get('rate_rps')} requests/s on {facts.get('servers')} servers, {facts.get('blocks')} blocks"),
+        ("Write policy", str(facts.get("write_policy") or "")),
+        ("Command", str(facts.get("command") or "")),
+        ("Seed", str(facts.get("seed", ""))),
+        ("Took", number(facts.get("seconds"), 0, " s")),
+        ("Machine", _machine(machine)),
+        ("Versions", _pairs(facts.get("versions"))),
+        ("Durability", _pairs(facts.get("durability"))),
+    ]
+    return [(name, text) for name, text in rows if text and "None" not in text]
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    if not machine:
+        return ""
+    return f"{machine.get('cpus')} CPUs, {size(machine.get('memory_bytes'))} of memory, {machine.get('platform')}"
+
+
+def _pairs(values: dict[str, Any] | None) -> str:
+    return "; ".join(f"{name} {value}" for name, value in (values or {}).items() if value)
+
+
+def stories(run: Run) -> list[Story]:
+    """Return the witnesses of all arms and scenarios, the shopping ones first."""
+    found: list[Story] = []
+    for arm, path, witness in witnesses(run):
+        where = f"{arm}, {path}" if path else arm
+        found.append(Story(f"{where}: {witness['check'].replace('_', ' ')}", witness.get("text") or ""))
+    return [story for story in found if story.text]
+
+
+def witnesses(run: Run) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return every saved witness with its arm and the scenario and policy it was seen in."""
+    found = []
+    for arm, record in {**run.results["strategies"], **(run.get("arms") or {})}.items():
+        found += [(arm, "", one) for one in (record.get("consistency") or {}).get("witnesses") or []]
+    for arm, record in run.results["strategies"].items():
+        for policy, checks in (record.get("two_tabs") or {}).items():
+            found += [(arm, f"two tabs, {policy}", one) for one in (checks or {}).get("witnesses") or []]
+        found += [(arm, "lifecycle", one) for one in (record.get("lifecycle") or {}).get("witnesses") or []]
+    return found

@@ -1,0 +1,173 @@
+"""The run in words: a headline, one sentence and one table row per strategy. For the page and the terminal alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lab.report.charts.chart import interval, listed, number, percent, sentence
+from lab.report.results import BASELINE
+from strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from lab.report.results import Run
+
+CHECKS = {
+    "read_your_writes": "own items missing",
+    "monotonic_reads": "items vanished again",
+    "monotonic_writes": "own changes out of order",
+    "writes_follow_reads": "change built on an older cart",
+    "lost_writes": "confirmed items lost for good",
+    "stale_reads": "outdated carts shown",
+    "divergence": "servers disagree at the end",
+    "sessions_lost": "sessions lost",
+    "phantoms": "items nobody put in",
+}
+"""The checks of the `shopping` scenario and what a violation looks like to a shopper."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One strategy in the headline table, as text.
+
+    Attributes:
+        strategy: its name.
+        lives_in: where it keeps sessions.
+        consistency: `ok`, `violated` or `unknown`.
+        broken: share of views without something of the shopper's own.
+        median: median latency in ms.
+        ratio: median as a multiple of the baseline's, with its interval.
+        verdict: that ratio in words.
+        ratio_p95: the same for the 95th percentile.
+        verdict_p95: likewise.
+        cpu: CPU time per request in ms.
+        copies: how many copies of a session there are.
+        traffic: bytes per request between servers and to the store.
+        sentence: what to remember of it.
+    """
+
+    strategy: str
+    lives_in: str
+    consistency: str
+    broken: str
+    median: str
+    ratio: str
+    verdict: str
+    ratio_p95: str
+    verdict_p95: str
+    cpu: str
+    copies: str
+    traffic: str
+    sentence: str
+
+
+def rows(run: Run) -> list[Row]:
+    """Return the table of a run, one row per strategy."""
+    return [_row(run, name) for name in run.strategies]
+
+
+def _row(run: Run, name: str) -> Row:
+    def at(*keys: str) -> Any:
+        return run.get("strategies", name, *keys)
+
+    links = at("traffic", "bytes_per_request") or {}
+    behind = [links[link] for link in ("server_server", "server_store") if links.get(link) is not None]
+    return Row(
+        strategy=name,
+        lives_in=STRATEGIES[name].lives_in,
+        consistency=at("consistency", "verdict") or "unknown",
+        broken=_broken(at("consistency", "read_your_writes")),
+        median=number(at("latency_ms", "all", "p50", "estimate"), 2),
+        ratio="1" if name == BASELINE else interval(at("latency_ratio", "p50")),
+        verdict=_verdict(name, at("latency_ratio", "p50")),
+        ratio_p95="1" if name == BASELINE else interval(at("latency_ratio", "p95")),
+        verdict_p95=_verdict(name, at("latency_ratio", "p95")),
+        cpu=number(at("cpu_ms_per_request", "total"), 2),
+        copies=number(at("storage", "copies_per_session"), 2),
+        traffic=number(sum(behind), 0) if behind else number(None),
+        sentence=_sentence(run, name),
+    )
+
+
+def _verdict(name: str, ratio: dict[str, Any] | None) -> str:
+    if name == BASELINE:
+        return "baseline"
+    return (ratio or {}).get("verdict") or "not compared"
+
+
+def _broken(check: dict[str, Any] | None) -> str:
+    if not check or not check.get("opportunities"):
+        return number(None)
+    return percent(check["violations"] / check["opportunities"])
+
+
+def _sentence(run: Run, name: str) -> str:
+    clauses = [_cart(run.get("strategies", name, "consistency") or {}), _speed(run, name), _copies(run, name)]
+    return sentence(f"{name}: {'; '.join(clause for clause in clauses if clause)}.")
+
+
+def _cart(consistency: dict[str, Any]) -> str:
+    own = consistency.get("read_your_writes") or {}
+    views = own.get("opportunities") or 0
+    if not views:
+        return "no view of a filled cart, so nothing is known of its consistency"
+    others = [words for key, words in CHECKS.items() if key != "read_your_writes" and _violated(consistency.get(key))]
+    also = f" ({listed([*others[:1], 'more'] if len(others) > 1 else others)} besides)" if others else ""
+    if own.get("violations"):
+        share = percent(own["violations"] / views)
+        return f"{share} of the views missed something that the shopper had put in{also}"
+    return f"in {views:,} views nobody missed anything of their own{also}"
+
+
+def _violated(check: dict[str, Any] | None) -> bool:
+    return bool(check) and bool((check or {}).get("violations"))
+
+
+def _speed(run: Run, name: str) -> str:
+    median = run.get("strategies", name, "latency_ms", "all", "p50", "estimate")
+    ratio = run.get("strategies", name, "latency_ratio", "p50")
+    if name == BASELINE:
+        return "" if median is None else f"its median request takes {median:.2f} ms, the others' are compared with it"
+    if not ratio or ratio.get("estimate") is None:
+        return "its speed is not compared, because its carts are empty" if name == "isolated" else ""
+    took = f"the median request takes {interval(ratio)} times as long as under {BASELINE}"
+    words = {"about the same": ", about the same", "cannot tell": ", too close to tell"}
+    if ratio.get("low") is None:
+        return f"{took} (too few blocks for an interval)"
+    return took + words.get(ratio.get("verdict", ""), f", {ratio.get('verdict')}")
+
+
+def _copies(run: Run, name: str) -> str:
+    copies = run.get("strategies", name, "storage", "copies_per_session")
+    if copies is None:
+        return ""
+    return "one copy of a session" if round(copies, 1) == 1 else f"{copies:.1f} copies of a session"
+
+
+def headline(run: Run) -> str:
+    """Say in one or two sentences which strategies kept the carts whole, and which of those was quickest."""
+    verdicts = {name: run.get("strategies", name, "consistency", "verdict") for name in run.strategies}
+    kept = [name for name, verdict in verdicts.items() if verdict == "ok"]
+    broke = [name for name, verdict in verdicts.items() if verdict == "violated"]
+    parts = []
+    if kept:
+        parts.append(f"{listed(kept)} kept every cart whole{'; ' + listed(broke) + ' did not' if broke else ''}")
+    elif broke:
+        parts.append(f"{listed(broke)} broke carts, and no strategy was seen to keep them all whole")
+    else:
+        parts.append("this run saw too little to say which strategies keep carts whole")
+    return " ".join(sentence(part) + "." for part in [*parts, *_quickest(run, kept)])
+
+
+def _quickest(run: Run, kept: list[str]) -> list[str]:
+    ratios = {
+        name: ratio
+        for name in kept
+        if STRATEGIES[name].balancer == "round robin" and (ratio := run.get("strategies", name, "latency_ratio", "p50"))
+    }
+    if not ratios:
+        return []
+    best = min(ratios, key=lambda name: ratios[name]["estimate"])
+    among = "where any server can answer, " if len(ratios) == 1 else "of those where any server can answer, "
+    took = f"takes {interval(ratios[best])} times as long as {BASELINE} for a median request"
+    return [f"{among}{best} {took}" if len(ratios) == 1 else f"{among}{best} is quickest: it {took}"]
