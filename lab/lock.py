@@ -1,7 +1,7 @@
 """Refresh `requirements.lock` from `pyproject.toml`: `make lock`.
 
 One file pins everything, with hashes, in four sections; `lab/bootstrap.py` installs the sections that are wanted. The
-resolver is uv, itself pinned in the section `lock`: it resolves for every platform and every Python from 3.11 up at once.
+resolver is uv, itself pinned in the section `lock`: it resolves for every platform and every Python from 3.11 at once.
 """
 
 from __future__ import annotations
