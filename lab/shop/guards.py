@@ -96,7 +96,7 @@ def _make_page(response: Response, text: str) -> None:
     """Turn an answer for programs into one for people, in place."""
     status = HTTPStatus(response.status_code)
     response.content_type = "text/html; charset=utf-8"
-    response.set_data(render_template("error.html", status=status.value, name=status.phrase, text=text))
+    response.set_data(render_template("error.html", status=status.value, name=status.phrase, message=text))
 
 
 def _in_plain_words(error: HTTPException) -> str:

@@ -62,7 +62,7 @@ def product_list() -> str:
     number = inputs.page_number(request.args.get("page", "1"))
     last = catalogue().pages()
     if number > last:
-        raise NotFound(f"There is no page {number}; the last one is {last}.")
+        raise NotFound(f"there is no page {number}: the last one is {last}")
     products = catalogue().page(number)
     view = shopper.view(session)
     return _show("list.html", view, products=products, categories=CATEGORIES, number=number, last=last)
@@ -159,5 +159,5 @@ def order(reference: str) -> str:
     except BadSignature:
         placed = None
     if placed is None:
-        raise NotFound("There is no such order.")
+        raise NotFound("there is no such order")
     return _show("order.html", shopper.view(session), order=placed)

@@ -147,7 +147,7 @@ _RANGES: dict[str, Range] = {
         ("Tea Towel", "Throw", "Cushion Cover", "Napkins", "Apron", "Table Runner", "Bath Towel", "Scarf"),
         ("Washed Linen", "Striped", "Herringbone", "Waffle", "Oatmeal", "Indigo", "Merino", "Checked", "Ochre"),
         ("small", "standard", "large"),
-        (1200, 5900),
+        (800, 2900),
         (
             "Softer with every wash.",
             "Woven on old looms by people who know their moods.",
@@ -158,7 +158,7 @@ _RANGES: dict[str, Range] = {
         ("Trowel", "Watering Can", "Seed Box", "Pruning Shears", "Plant Labels", "Twine", "Planter", "Bird Feeder"),
         ("Copper", "Steel", "Ash-handled", "Balcony", "Heirloom", "Cottage", "Zinc", "Kitchen-garden", "Oak"),
         ("small", "medium", "large"),
-        (690, 4900),
+        (690, 3400),
         (
             "Built to be left out in the rain, though it would rather not be.",
             "Well balanced in the hand, even at the end of a long bed.",
@@ -169,7 +169,7 @@ _RANGES: dict[str, Range] = {
         ("Chopping Board", "Wooden Spoon", "Whisk", "Paring Knife", "Skillet", "Rolling Pin", "Colander", "Mortar"),
         ("Olivewood", "Walnut", "Carbon-steel", "Cast-iron", "Maple", "Granite", "Enamel", "Beech", "Cherrywood"),
         ("small", "medium", "large"),
-        (900, 6900),
+        (900, 4900),
         (
             "The kind of tool that ends up in a will.",
             "Oil it now and then, and it will outlive the kitchen.",
@@ -225,7 +225,7 @@ def _offers(shelf: Range, rng: random.Random) -> list[tuple[str, str, str]]:
 def _product(number: int, category: str, offer: tuple[str, str, str], rng: random.Random) -> NewProduct:
     shelf = _RANGES[category]
     kind, variety, size = offer
-    scale = (1.0, 1.8, 3.2)[shelf.sizes.index(size)]
+    scale = (1.0, 1.7, 2.8)[shelf.sizes.index(size)]
     price = int(rng.randint(*shelf.price_cents) * scale) // 10 * 10 + 5
     first, second = rng.sample(shelf.praise, 2)
     article = "An" if variety[0] in "AEIOU" else "A"

