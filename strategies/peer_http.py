@@ -35,10 +35,12 @@ ASK = "/peers/ask"
 STATE = "/peers/state"
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-MAX_HANDLES_ASKED = 64
 _FRAME_COPIES = 256
 _LENGTH_BYTES = 4
 _SECRET_HEADER = "X-Peer-Secret"  # noqa: S105  a header's name, no secret
+
+
+Handles = Annotated[list[Handle], msgspec.Meta(min_length=1, max_length=64)]
 
 
 class PeerError(Exception):
@@ -55,6 +57,10 @@ class PeerSilent(PeerError):
 
 class PeerRefused(PeerError):
     """The peer did not accept what was said."""
+
+
+class NotUnderstood(PeerError):
+    """What arrived is no message of this protocol."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -79,12 +85,24 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_decode_hello = msgspec.msgpack.Decoder(Hello).decode
-_decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
-_decode_copies = msgspec.msgpack.Decoder(list[Copy]).decode
-_decode_handles = msgspec.msgpack.Decoder(
-    Annotated[list[Handle], msgspec.Meta(min_length=1, max_length=MAX_HANDLES_ASKED)]
-).decode
+
+
+def _decoder(kind: type[T]) -> Callable[[bytes], T]:
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def understand(body: bytes) -> T:
+        try:
+            return decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise NotUnderstood(f"not understood: {error}") from error
+
+    return understand
+
+
+_decode_hello = _decoder(Hello)
+_decode_messages = _decoder(list[Message])
+_decode_copies = _decoder(list[Copy])
+_decode_handles = _decoder(Handles)
 
 
 class PeerClient:
@@ -111,7 +129,7 @@ class PeerClient:
 
     def hello(self, mine: Hello) -> Hello:
         """Greet the peer and return its greeting. Raises `PeerError`, as all of these do."""
-        return self._understand(_decode_hello, self._request(HELLO, encode(mine)).content)
+        return _decode_hello(self._request(HELLO, encode(mine)).content)
 
     def apply(self, messages: bytes) -> None:
         """Have the peer merge encoded messages; returns when it has."""
@@ -119,7 +137,7 @@ class PeerClient:
 
     def ask(self, handles: list[str]) -> list[Copy]:
         """Return the peer's copies of these sessions, tombstones included."""
-        return self._understand(_decode_copies, self._request(ASK, encode(handles)).content)
+        return _decode_copies(self._request(ASK, encode(handles)).content)
 
     def state(self) -> Iterator[list[Copy]]:
         """Yield all of the peer's copies, in portions.
@@ -130,17 +148,11 @@ class PeerClient:
         response = self._request(STATE, stream=True)
         with response:
             while size := int.from_bytes(self._read(response, _LENGTH_BYTES)):
-                yield self._understand(_decode_copies, self._read(response, size))
+                yield _decode_copies(self._read(response, size))
 
     def close(self) -> None:
         """Close the connections."""
         self._adapter.close()
-
-    def _understand(self, decode: Callable[[bytes], T], answer: bytes) -> T:
-        try:
-            return decode(answer)
-        except msgspec.DecodeError as error:
-            raise PeerRefused(f"{self._url} answered something else: {error}") from error
 
     def _read(self, response: requests.Response, size: int) -> bytes:
         try:
@@ -224,8 +236,8 @@ class PeerRoutes:
             return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BODY_BYTES} bytes")
         try:
             return route(environ["wsgi.input"].read(size))
-        except msgspec.DecodeError as error:
-            return _refusal(HTTPStatus.BAD_REQUEST, f"not understood: {error}")
+        except NotUnderstood as error:
+            return _refusal(HTTPStatus.BAD_REQUEST, str(error))
 
     def _hello(self, body: bytes) -> Answer:
         return HTTPStatus.OK, [encode(self._node.greeted(_decode_hello(body)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ from strategies.all_to_all import AllToAllStore
 from strategies.contract import Peer, StoreSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SECRET = "test-secret"
 
@@ -41,12 +42,14 @@ class Listener:
 
     def __init__(self, app: Any, bound: socket.socket) -> None:
         self._channels: dict[int, Any] = {}
-        self._server = waitress.create_server(app, map=self._channels, sockets=[bound], threads=4)
+        self._server = waitress.create_server(app, map=self._channels, sockets=[bound], threads=4)  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the listener and every connection; nobody answers on the port from here on."""
+        """Close the listener and every connection; nobody answers on the port from here on. Once is enough."""
+        if not self._thread.is_alive():
+            return
         self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._channels, ignore_all=True))
         self._thread.join(5)
         self._server.task_dispatcher.shutdown()
@@ -93,6 +96,15 @@ class Cluster:
         """Make it reachable again, on the same port."""
         port = int(self.peers[index].url.rpartition(":")[2])
         self._listeners[index] = Listener(self.stores[index].peer_app, bound_socket(port))
+
+    @contextlib.contextmanager
+    def hanging(self, index: int) -> Iterator[None]:
+        """Make one server hang for the length of a `with` block: connections are taken, nothing is answered."""
+        self._listeners[index].stop()
+        with bound_socket(int(self.peers[index].url.rpartition(":")[2])) as silent:
+            silent.listen(64)
+            yield
+        self.listen_again(index)
 
     def restart(self, index: int) -> AllToAllStore:
         """Start one server anew, after `stop_listening`, with an empty memory; return its store, joined."""

@@ -1,0 +1,230 @@
+"""What becomes of the peers that hang, die, return or cannot keep up."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from all_to_all_cluster import Cluster, bound_socket, wait_until
+
+from strategies import peer_link
+from strategies.all_to_all import AllToAllStore
+from strategies.contract import Changes, NewSession, Peer, StoreSettings
+
+CART = NewSession("hash", {"cart:1": b'{"product":7}'})
+
+
+def details(store):
+    """Return what a store counts."""
+    return store.census().details
+
+
+def same(*stores):
+    """Tell whether all stores hold the same copies."""
+    first, *others = ({copy.handle: copy for copy in store.snapshot()} for store in stores)
+    return all(other == first for other in others)
+
+
+class Gate:
+    """Holds up what a store receives until opened."""
+
+    def __init__(self, store, monkeypatch):
+        self._passed = threading.Event()
+        self._receive = store.received
+        monkeypatch.setattr(store, "received", self._pass)
+
+    def open(self):
+        """Let everything through from now on."""
+        self._passed.set()
+
+    def _pass(self, messages, size_bytes):
+        self._passed.wait(5)
+        self._receive(messages, size_bytes)
+
+
+def test_a_cluster_starts_without_waiting_for_each_other():
+    """All at once, nobody waits; the first one up says so."""
+    begin = time.monotonic()
+    with Cluster(4) as cluster:
+        assert time.monotonic() - begin < 1
+        assert all(store.ready for store in cluster.stores)
+
+
+def test_a_server_alone_is_ready_at_once():
+    """Peers that refuse connections are not up: the server does not wait, and says that it is the first one."""
+    free = [bound_socket() for _ in range(3)]
+    peers = tuple(Peer(f"web-{i}", f"http://127.0.0.1:{s.getsockname()[1]}") for i, s in enumerate(free, 2))
+    store = AllToAllStore.open(StoreSettings(peers=peers, peer_secret="s"))
+    assert not store.ready
+    begin = time.monotonic()
+    store.join()
+    assert time.monotonic() - begin < 0.3
+    assert store.ready
+    assert details(store)["first_up"] == 1
+    assert store.queues_empty()
+    store.close()
+    for bound in free:
+        bound.close()
+
+
+def test_a_peer_that_hangs_does_not_hold_up_async():
+    """Saves return at once and reach the living; the one that hung is told everything when it is back."""
+    with Cluster(3, timeout_seconds=0.4) as cluster:
+        first, second, third = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        with cluster.hanging(2):
+            begin = time.monotonic()
+            for i in range(200):
+                first.save("h", Changes(set={f"f{i % 10}": b"1"}))
+            assert time.monotonic() - begin < 0.3
+            wait_until(lambda: same(first, second))
+            wait_until(lambda: details(first)["peer_timeouts"] == 1)
+            assert not first.queues_empty()
+        wait_until(lambda: same(first, third))
+        cluster.quiet()
+        assert details(first)["transfers"] >= 1
+
+
+def test_sync_answers_when_all_peers_have_applied():
+    """The moment a save returns, every peer serves it."""
+    with Cluster(3, replication="sync") as cluster:
+        first, *others = cluster.stores
+        first.create("h", CART)
+        for i in range(50):
+            version = first.save("h", Changes(set={"n": b"%d" % i}))
+            assert [other.snapshot()[0].version for other in others] == [version, version]
+
+
+def test_sync_waits_for_a_hung_peer_up_to_its_deadline_and_then_no_longer():
+    """One save is held up to the deadline; the peer then counts as down, and later saves do not wait for it."""
+    with Cluster(3, replication="sync", timeout_seconds=0.8) as cluster:
+        first, second, third = cluster.stores
+        first.create("h", CART)
+        with cluster.hanging(2):
+            begin = time.monotonic()
+            first.save("h", Changes(set={"n": b"1"}))
+            assert 0.39 < time.monotonic() - begin < 0.7
+            assert same(first, second)
+            begin = time.monotonic()
+            first.save("h", Changes(set={"n": b"2"}))
+            assert time.monotonic() - begin < 0.2
+            assert details(first)["peer_timeouts"] == 1
+            wait_until(lambda: not first._peers._links["web-3"].open)
+        wait_until(lambda: same(first, third))
+        cluster.quiet()
+        version = first.save("h", Changes(set={"n": b"3"}))
+        assert third.snapshot()[0].version == version
+
+
+def test_an_overflowing_queue_is_counted_and_repaired(monkeypatch):
+    """What does not fit into the queue is not lost: the peer is sent everything instead."""
+    monkeypatch.setattr(peer_link, "MAX_QUEUED_MESSAGES", 5)
+    with Cluster(2) as cluster:
+        first, second = cluster.stores
+        gate = Gate(second, monkeypatch)
+        for i in range(40):
+            first.create(f"h{i}", CART)
+        gate.open()
+        cluster.quiet()
+        assert same(first, second)
+        assert details(first)["queue_overflows"] >= 1
+        assert details(first)["transfers"] == 1
+        assert details(first)["absences"] == 0
+
+
+def test_an_overflowing_queue_is_bounded_in_bytes_too(monkeypatch):
+    """Large sessions overflow the queue before there are many."""
+    monkeypatch.setattr(peer_link, "MAX_QUEUED_BYTES", 50_000)
+    with Cluster(2) as cluster:
+        first, second = cluster.stores
+        gate = Gate(second, monkeypatch)
+        for i in range(40):
+            first.create(f"h{i}", NewSession("hash", {"big": b"x" * 10_000}))
+        gate.open()
+        cluster.quiet()
+        assert same(first, second)
+        assert details(first)["queue_overflows"] >= 1
+
+
+def test_a_burst_travels_in_few_requests():
+    """Saves that gather while a batch is under way share the next one: far fewer than one request per save and peer."""
+    with Cluster(4) as cluster:
+        first, *others = cluster.stores
+        first.create("h", CART)
+        for i in range(300):
+            first.save("h", Changes(set={f"f{i % 10}": b"1"}))
+        cluster.quiet()
+        assert same(first, *others)
+        assert details(first)["sent_save"] == 900
+        assert details(first)["batches_sent"] < 300
+
+
+def test_a_restarted_server_has_the_state_before_it_is_ready():
+    """It comes back with every session and tombstone, and hears of what is saved from then on."""
+    with Cluster(3) as cluster:
+        first, second, _ = cluster.stores
+        for i in range(600):
+            first.create(f"h{i}", CART)
+        first.delete("h0")
+        cluster.quiet()
+        cluster.stop_listening(2)
+        second.save("h1", Changes(set={"while away": b"1"}))
+        third = cluster.restart(2)
+        assert third.ready
+        assert same(second, third)
+        assert details(third)["first_up"] == 0
+        first.save("h2", Changes(set={"after": b"1"}))
+        wait_until(lambda: same(first, third))
+        cluster.quiet()
+
+
+def test_a_restart_that_nobody_noticed_is_repaired():
+    """Peers that sent nothing meanwhile learn of the restart from the greeting, and send what the donor may lack."""
+    with Cluster(3) as cluster:
+        first, second, _ = cluster.stores
+        first._peers._links["web-2"].send = lambda _: None
+        first.create("only here and there", CART)
+        cluster.quiet()
+        cluster.stop_listening(2)
+        third = cluster.restart(2)
+        wait_until(lambda: third.census().handles == ("only here and there",))
+        assert second.census().handles == ()
+
+
+def test_what_a_dead_server_saved_last_reaches_the_others():
+    """A save that reached only one peer before its server died is passed on by that peer."""
+    with Cluster(3) as cluster:
+        first, second, third = cluster.stores
+        first.create("kept", CART)
+        first.create("ended", CART)
+        cluster.quiet()
+        first._peers._links["web-3"].send = lambda _: None
+        first.save("kept", Changes(set={"last": b"1"}))
+        first.delete("ended")
+        cluster.quiet()
+        cluster.stop_listening(0)
+        second.create("notice", CART)
+        wait_until(lambda: same(second, third))
+        assert third.load("kept").fields["last"] == b"1"
+        assert third.load("ended") is None
+
+
+def test_closing_sends_what_is_queued(monkeypatch):
+    """A server that is told to stop does so after its last saves have left."""
+    with Cluster(2) as cluster:
+        first, second = cluster.stores
+        for i in range(100):
+            first.create(f"h{i}", CART)
+        first.close()
+        assert len(second.census().handles) == 100
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_small_clusters_work_alike(servers):
+    """One server is a cluster, too."""
+    with Cluster(servers, replication="sync") as cluster:
+        cluster.stores[0].create("h", CART)
+        assert all(store.load("h") for store in cluster.stores)
+        assert cluster.stores[0].queues_empty()
