@@ -26,33 +26,46 @@ def store():
     store.close()
 
 
-@pytest.fixture(scope="session")
+def build(url, server, sessions):
+    """One server of the shop."""
+    config = ShopConfig(
+        server=server,
+        servers=("web-1", "web-2", "web-3"),
+        secret_key="a key for tests",
+        cookie_name="shop_session",
+        database_url=url,
+        pool_size=2,
+    )
+    return create_shop(config, sessions)
+
+
+@pytest.fixture
 def make_shop(origin_url):
     """Make shops; their connections are given back in the end."""
     made = []
 
-    def make(store, server="web-1", policy="fields", url=origin_url, cookie_name="shop_session"):
-        config = ShopConfig(
-            server=server,
-            servers=("web-1", "web-2", "web-3"),
-            secret_key="a key for tests",
-            cookie_name=cookie_name,
-            database_url=url,
-            pool_size=2,
-        )
-        shop = create_shop(config, ServerSideSessions(store, policy))
-        made.append(shop)
-        return shop
+    def make(store, server="web-1", url=origin_url):
+        made.append(build(url, server, ServerSideSessions(store)))
+        return made[-1]
 
     yield make
     for shop in made:
         shop.extensions["catalogue"].close()
 
 
+@pytest.fixture(scope="session")
+def shop(origin_url):
+    """The server `web-1`, made once because it holds connections."""
+    shop = build(origin_url, "web-1", None)
+    yield shop
+    shop.extensions["catalogue"].close()
+
+
 @pytest.fixture
-def client(make_shop, store):
-    """A browser in front of `web-1`."""
-    return make_shop(store).test_client()
+def client(shop, store):
+    """A browser in front of `web-1` with no sessions yet."""
+    shop.session_interface = ServerSideSessions(store)
+    return shop.test_client()
 
 
 @pytest.fixture
