@@ -28,6 +28,7 @@ class Shopper(FastHttpUser):
         """Log in under a name of one's own."""
         self.rng = np.random.default_rng()
         self.life = Life(self.rng)
+        self.life.lines = 0  # nobody has filled this cart
         self.name = f"hand-{uuid4().hex[:8]}"
         self.send("login")
 
