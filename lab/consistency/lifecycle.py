@@ -67,7 +67,7 @@ def sessions_lost(shoppers: Sequence[Shopper]) -> Tally:
 
 
 def _session(op: Operation) -> str | None:
-    return None if op.status == ENDED else op.session
+    return None if op.status == ENDED or op.f == "logout" else op.session
 
 
 def _pairs(operations: Iterable[Operation], signings: _Signings) -> Iterator[tuple[Operation, Operation, bool]]:
@@ -109,7 +109,7 @@ def resurrections(shoppers: Sequence[Shopper]) -> Tally:
     after: dict[str, dict[str, int]] = {}
     for shopper in shoppers:
         tally.next_shopper()
-        logouts = {op.presented: op for op in shopper.operations if op.f == "logout" and op.outcome == "ok"}
+        logouts = _first_logouts(shopper)
         for op in shopper.operations:
             ending = _ending(op, logouts)
             if ending is None:
@@ -125,6 +125,12 @@ def resurrections(shoppers: Sequence[Shopper]) -> Tally:
                 tally.offer(rank, None, (last, op) if last else (op,))
     tally.extra = {"after": after}
     return tally
+
+
+def _first_logouts(shopper: Shopper) -> dict[str | None, Operation]:
+    """Return, by the handle they presented, the logouts that were acknowledged first."""
+    acked = [op for op in shopper.operations if op.f == "logout" and op.outcome == "ok"]
+    return {op.presented: op for op in sorted(acked, key=lambda op: (op.t1_ns, op.i), reverse=True)}
 
 
 def _ending(op: Operation, logouts: dict[str | None, Operation]) -> str | None:

@@ -1,0 +1,66 @@
+"""The sweep against the literal rules, on hundreds of random histories."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from literal_rules import LITERAL
+from simulated_shop import simulate
+
+from lab.consistency import scenarios
+from lab.consistency.checks import RULES, check
+from lab.consistency.command import recheck_witness
+
+HISTORIES = 700
+LEAST = dict.fromkeys(RULES, 1) | {"cross_server": 0}
+
+
+@pytest.fixture(autouse=True)
+def _scenario_with_every_check(monkeypatch):
+    """A scenario that exercises all checks at once."""
+    monkeypatch.setitem(scenarios.SCENARIOS, "all", LEAST)
+
+
+def counted(result, name):
+    """Return a check's counts in the order of the literal rules."""
+    found = result[name]
+    third = found["merged"] if name == "lost_updates" else found.get("cross_server", 0)
+    return found["opportunities"], found["violations"], third, found.get("cross_server_violations", 0)
+
+
+def test_sweep_agrees_with_the_literal_rules_on_random_histories():
+    """Every count of every rule is the same in every history, and every rule is violated in at least 100 of them."""
+    violated = Counter()
+
+    for seed in range(HISTORIES):
+        operations = simulate(seed)
+        result = check(operations, "all", minimum=LEAST)
+        for name, rule in LITERAL.items():
+            expected = rule(operations)
+            assert expected == counted(result, name), f"{name} in history {seed}"
+            violated[name] += expected[1] > 0
+
+    assert set(RULES) == set(violated)
+    assert min(violated.values()) >= 100, violated
+
+
+def test_every_witness_is_violated_again_when_checked_alone():
+    """Two to four requests (one for an item from nowhere) are enough to see each violation again."""
+    checked = Counter()
+
+    for seed in range(0, HISTORIES, 4):
+        for witness in check(simulate(seed), "all", minimum=LEAST)["witnesses"]:
+            checked[witness["check"]] += 1
+            assert "violated" == recheck_witness(witness), f"{witness['check']} in history {seed}\n{witness['text']}"
+            assert len(witness["operations"]) in range(1 + (witness["check"] != "phantoms"), 5), witness["text"]
+
+    assert set(RULES) == set(checked)
+
+
+def test_order_of_the_lines_does_not_matter():
+    """A history read in another order gives the same result."""
+    for seed in range(0, HISTORIES, 50):
+        operations = simulate(seed)
+
+        assert check(operations, "all") == check(operations[::-1], "all"), seed
