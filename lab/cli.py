@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -25,7 +25,7 @@ INTERRUPTED = 130
 """What shells report for a command that ended by Ctrl-C."""
 
 
-class _Names(click.ParamType):
+class _Names(click.ParamType[tuple[str, ...]]):
     """Names of strategies, separated by spaces or commas."""
 
     name = "names"
@@ -85,7 +85,7 @@ def cli() -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs are kept."
 )
-def compare(*, quick: bool, full: bool, blocks: int | None, **options: object) -> None:
+def compare(*, quick: bool, full: bool, blocks: int | None, **options: Any) -> None:
     """Measure the strategies side by side and write a report."""
     from lab.experiments import compare as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
 
@@ -121,7 +121,7 @@ def check(context: click.Context, run: Path, *, witnesses: bool) -> None:
 @_SERVERS
 @_WRITES
 @_REPLICATION
-def up(strategy: tuple[str, ...], **options: object) -> None:
+def up(strategy: tuple[str, ...], **options: Any) -> None:
     """Start a cluster to play with, until Ctrl-C."""
     from lab.playground import run  # noqa: PLC0415
 

@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+from psycopg.conninfo import make_conninfo
 
 from lab.cluster.spec import safe_name
 from lab.engines.nginx import Nginx
 from lab.engines.ports import HOST, bound_socket
 from lab.errors import ServerFailed
 from lab.probes.sockets import SocketTotals
+from lab.probes.traffic import SESSIONS_APPLICATION
 from lab.servers import ServerPlan
 from strategies.contract import Census, Peer, StoreSettings
 
@@ -99,6 +101,11 @@ class Cluster:
     def url(self) -> str:
         """Where shoppers go: the balancer."""
         return self.balancer.url
+
+    @property
+    def namespace(self) -> str:
+        """What its sessions are kept under in a shared store: the table's name, or the keys' prefix."""
+        return f"s{self._lab.id}_{self._namespace}"
 
     @property
     def access_log(self) -> Path:
@@ -217,13 +224,13 @@ class Cluster:
         spec, redis = self.spec, self._lab.redis
         return StoreSettings(
             server=server.name,
-            namespace=f"s{self._lab.id}_{self._namespace}",
+            namespace=self.namespace,
             idle_seconds=spec.idle_seconds,
             absolute_seconds=spec.absolute_seconds,
             sweep_seconds=spec.sweep_seconds,
             timeout_seconds=spec.timeout_seconds,
             redis_url=redis.url if redis else None,
-            database_url=self._lab.postgresql.url,
+            database_url=make_conninfo(self._lab.postgresql.url, application_name=SESSIONS_APPLICATION),
             peers=tuple(Peer(each.name, each.internal_url) for each in self.servers if each is not server),
             peer_secret=self._peer_secret,
             replication=spec.replication,

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from lab.probes.cpu import CpuMeter, machine_time
+from loadtests.recorder import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
     from lab.cluster import Cluster, Lab
     from loadtests.client import Generator
     from loadtests.plans import Plan
-    from loadtests.recorder import Operation
 
 LATENESS_LIMIT_MS = 10.0
 """A slice whose requests left later than this (99th percentile, tab idle) measured the generator."""
 
 FOREIGN_LIMIT = 0.25
 """Share of the machine's CPU time that other programs may use during a slice."""
+
+TWIN = " again"
+"""Behind the baseline's name, this marks its repeated slice in an order."""
 
 STEAL_LIMIT = 0.02
 """Share of the machine's CPU time that other virtual machines may take during a slice."""
@@ -44,6 +47,7 @@ class Slice(msgspec.Struct):
 
     Attributes:
         arm: which arm.
+        twin: the repeated slice of the baseline, by shoppers of its own.
         block: in which block, from 0.
         position: place within the block, from 0.
         operations: every request.
@@ -57,6 +61,7 @@ class Slice(msgspec.Struct):
     """
 
     arm: str
+    twin: bool
     block: int
     position: int
     operations: list[Operation]
@@ -105,7 +110,7 @@ class Stage:
     Args:
         lab: the engines.
         generator: the load.
-        clusters: arm to the cluster that serves it; the repeated baseline shares one.
+        clusters: arm to the cluster that serves it.
     """
 
     def __init__(self, lab: Lab, generator: Generator, clusters: dict[str, Cluster]) -> None:
@@ -113,12 +118,20 @@ class Stage:
         self._clusters = clusters
         self._meters = {arm: _meter(lab, cluster) for arm, cluster in clusters.items()}
 
-    def measure(self, arm: str, plan: Plan, block: int, position: int) -> Slice:
-        """Send one plan to one arm, drain it, and account for what everybody did meanwhile."""
+    def measure(self, slot: str, plan: Plan, block: int, position: int) -> Slice:
+        """Send one plan to one arm, drain it, and account for what everybody did meanwhile.
+
+        Args:
+            slot: the arm; with `TWIN` behind it, the repeated slice.
+            plan: what is sent.
+            block: number of the block.
+            position: place within the block.
+        """
+        arm, twin = slot.removesuffix(TWIN), slot.endswith(TWIN)
         meter, cluster = self._meters[arm], self._clusters[arm]
         meter.read()
         machine, own = machine_time(), time.process_time()
-        result = self._generator.run([(arm, plan)])
+        result = self._generator.run([(arm, plan.as_twin() if twin else plan)])
         drain_seconds = cluster.quiet()
         cpu = meter.read()
         now = machine_time()
@@ -126,6 +139,7 @@ class Stage:
         total = max(now.total - machine.total, 1e-9)
         return Slice(
             arm=arm,
+            twin=twin,
             block=block,
             position=position,
             operations=[_placed(operation, block) for operation in result.operations],
@@ -140,13 +154,9 @@ class Stage:
 
 
 def _meter(lab: Lab, cluster: Cluster) -> CpuMeter:
-    return CpuMeter(
-        {
-            "servers": lambda: [server.pid for server in cluster.servers],
-            "store": lab.engine_pids,
-            "balancer": cluster.balancer.pids,
-        }
-    )
+    engines = [engine.pid for engine in (lab.postgresql, lab.redis) if engine is not None and engine.pid is not None]
+    servers = [server.pid for server in cluster.servers]
+    return CpuMeter({"servers": servers, "store": engines, "balancer": [cluster.balancer.pid]})
 
 
 def _placed(operation: Operation, block: int) -> Operation:
@@ -157,25 +167,23 @@ def _placed(operation: Operation, block: int) -> Operation:
 def measure_blocks(
     stage: Stage,
     order: Sequence[Sequence[str]],
-    plan_of: Callable[[int], Plan],
+    next_plan: Callable[[], Plan],
     on_block: Callable[[], None] = lambda: None,
 ) -> TimedRun:
     """Measure every block of `order`, again where a rule was broken.
 
     Args:
         stage: where slices are measured.
-        order: for each block, its arms in order.
-        plan_of: the plan of an attempt; each gets a fresh number, because a plan's effects cannot be had twice.
+        order: for each block, its slots in order: arms, and the baseline again.
+        next_plan: the plan of the next attempt; each attempt needs its own, because no effect can be had twice.
         on_block: called after each block that counts.
     """
     run = TimedRun([], [], 0, [])
     budget = int(np.ceil(REDO_SHARE * len(order)))
-    attempt = 0
-    for block, arms in enumerate(order):
+    for block, slots in enumerate(order):
         while True:
-            plan = plan_of(attempt)
-            attempt += 1
-            slices = [stage.measure(arm, plan, block, position) for position, arm in enumerate(arms)]
+            plan = next_plan()
+            slices = [stage.measure(slot, plan, block, position) for position, slot in enumerate(slots)]
             broken = next((f"{s.arm}: {rule}" for s in slices if (rule := broken_rule(s))), None)
             if broken is None or run.redone >= budget:
                 break

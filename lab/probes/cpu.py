@@ -13,7 +13,7 @@ import msgspec
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def cpu_seconds(pid: int) -> float:
@@ -59,15 +59,31 @@ def machine_time() -> MachineTime:
     return MachineTime(busy=total - idle - steal, steal=steal, total=total)
 
 
+def process_tree(pid: int) -> list[int]:
+    """Return a process and its children, such as PostgreSQL's backends or nginx's worker; empty if it is gone."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return _slow_process_tree(pid)
+    return [pid, *map(int, children.split())]
+
+
+def _slow_process_tree(pid: int) -> list[int]:
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return []
+
+
 class CpuMeter:
     """Adds up CPU time by component between two readings.
 
     Args:
-        components: name of a component (`servers`, `store`, `balancer`) to a function that lists its processes now.
+        components: name of a component (`servers`, `store`, `balancer`) to its processes; their children belong to it.
     """
 
-    def __init__(self, components: Mapping[str, Callable[[], Iterable[int]]]) -> None:
-        self._components = components
+    def __init__(self, components: Mapping[str, Iterable[int]]) -> None:
+        self._components = {name: tuple(pids) for name, pids in components.items()}
         self._seen: dict[int, float] = {}
 
     def read(self) -> dict[str, float]:
@@ -75,7 +91,10 @@ class CpuMeter:
 
         A process that has ended since the last call takes its last stretch with it.
         """
-        return {name: sum(self._since_last(pid) for pid in pids()) for name, pids in self._components.items()}
+        return {
+            name: sum(self._since_last(pid) for root in roots for pid in process_tree(root))
+            for name, roots in self._components.items()
+        }
 
     def _since_last(self, pid: int) -> float:
         now = cpu_seconds(pid)

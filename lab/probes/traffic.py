@@ -10,20 +10,20 @@ apart, so there the store's own count of requests is taken.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
 
-from lab.probes.sockets import SocketTotals, own_sockets
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lab.cluster import Cluster
-    from strategies.contract import Census
+    from lab.probes.sockets import SocketTotals
 
 LINKS = ("client_balancer", "balancer_server", "server_server", "server_store", "server_origin")
 """The links, in the order of a request. `server_origin` carries the catalogue's queries, alike in every strategy."""
+
+
+SESSIONS_APPLICATION = "sessions"
+"""The name under which the session store of `database` connects, so that the catalogue's queries are told apart."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -67,42 +67,40 @@ class StorePorts(msgspec.Struct, frozen=True):
     sessions: frozenset[int]
 
 
-def session_connections(database_url: str, application_name: str) -> frozenset[int]:
-    """Return the client ports of the connections to PostgreSQL that were opened under a name."""
+def store_ports(database_url: str, redis_url: str | None) -> StorePorts:
+    """Ask PostgreSQL which of its connections carry sessions: they were opened under a name of their own."""
     query = "SELECT client_port FROM pg_stat_activity WHERE application_name = %s AND client_port > 0"
     with psycopg.connect(database_url) as connection:
-        return frozenset(port for (port,) in connection.execute(query, [application_name]))
+        sessions = frozenset(port for (port,) in connection.execute(query, [SESSIONS_APPLICATION]))
+    return StorePorts(port_of(redis_url) if redis_url else None, port_of(database_url), sessions)
 
 
-def read(cluster: Cluster, census: Mapping[str, Census], ports: StorePorts) -> Links:
-    """Read every link of a cluster since its start.
+def port_of(url: str) -> int:
+    """Return the port of an address that names one."""
+    port = urlsplit(url).port
+    assert port is not None  # noqa: S101 - the lab's engines and servers are reached by a port
+    return port
 
-    Args:
-        cluster: whose.
-        census: server to its census, for the count of requests between servers.
-        ports: which remote ends are what.
-    """
-    balancer = cluster.balancer.traffic()
-    messages = 2 * balancer.requests
-    sockets = cluster.sockets()
+
+def balancer_links(requests: int, client_bytes: int, server_bytes: int) -> Links:
+    """Return the balancer's two links from the totals of its access log."""
     return {
-        "client_balancer": Link(balancer.client_received_bytes + balancer.client_sent_bytes, messages),
-        "balancer_server": Link(balancer.server_sent_bytes + balancer.server_received_bytes, messages),
-        **_server_links(sockets, _peer_requests(census), ports, _internal_ports(cluster)),
+        "client_balancer": Link(client_bytes, 2 * requests),
+        "balancer_server": Link(server_bytes, 2 * requests),
     }
 
 
-def _internal_ports(cluster: Cluster) -> frozenset[int]:
-    return frozenset(int(server.internal_url.rsplit(":", 1)[1]) for server in cluster.servers)
-
-
-def _peer_requests(census: Mapping[str, Census]) -> int:
-    return int(sum(taken.details.get("requests_sent", 0) for taken in census.values()))
-
-
-def _server_links(
+def server_links(
     sockets: list[SocketTotals] | None, peer_requests: int, ports: StorePorts, internal: frozenset[int]
 ) -> Links:
+    """Return the servers' own links.
+
+    Args:
+        sockets: all connected sockets of all servers; None where the system cannot tell.
+        peer_requests: how many requests servers have sent each other.
+        ports: which remote ends are engines.
+        internal: the ports on which servers listen to each other.
+    """
     if sockets is None:
         unknown = Link(None, None)
         return {"server_server": Link(None, 2 * peer_requests), "server_store": unknown, "server_origin": unknown}
@@ -124,8 +122,3 @@ def _bytes(sockets: list[SocketTotals]) -> int:
 
 def _segments(sockets: list[SocketTotals]) -> int:
     return sum(one.segments_sent + one.segments_received for one in sockets)
-
-
-def own_links(*_: object) -> dict[str, list[SocketTotals] | None]:
-    """Return what a web server reports about its own sockets."""
-    return {"sockets": own_sockets()}

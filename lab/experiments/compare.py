@@ -1,0 +1,312 @@
+"""`make compare`: five strategies side by side. Where should the session live?
+
+Four parts, as in every experiment: the question, the arms, the procedure, the findings.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lab.cluster import ClusterSpec, Lab
+from lab.experiments import scenarios
+from lab.experiments.findings import assemble
+from lab.experiments.measured import Measured
+from lab.experiments.order import balanced_order
+from lab.experiments.runs import Clock, Steps, carry_out, durability, machine, versions
+from lab.experiments.timed import TWIN, Stage, measure_blocks
+from lab.experiments.usage import read, storage_ladder
+from loadtests.client import ArmTarget, Generator
+from loadtests.lifecycle import Roles
+from loadtests.plans import shopping_plans, warmup_plan
+from strategies import STRATEGIES, find
+from strategies.contract import Replication, UnsupportedPolicy, WritePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from lab.cluster import Cluster
+    from loadtests.recorder import Operation
+
+# --- the question ----------------------------------------------------------------------------------------------------
+
+QUESTION = "When one web server becomes many, where should the session live?"
+
+BASELINE = "sticky"
+CONTROL = "isolated"
+SHOPPERS = 40
+TWO_TAB_SHOPPERS = 12
+
+UNTIMED_SHARE = 0.4
+"""Of the offered load, for arms that run beside `all-to-all sync`, which gets all of it."""
+
+# --- the arms --------------------------------------------------------------------------------------------------------
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How long each part of a run is.
+
+    Attributes:
+        blocks: timed blocks.
+        slice_seconds: length of one slice of a block.
+        warmup_seconds: for each arm, after its logins.
+        untimed_seconds: shopping on the arms that are not compared.
+        two_tabs_seconds: for each write policy.
+        lifetimes: idle and absolute lifetime of the lifecycle scenario's sessions, in seconds.
+        roles: its shoppers.
+        rungs: session counts of the storage ladder.
+    """
+
+    blocks: int
+    slice_seconds: float
+    warmup_seconds: float
+    untimed_seconds: float
+    two_tabs_seconds: float
+    lifetimes: tuple[float, float]
+    roles: Roles
+    rungs: tuple[int, ...]
+
+
+SIZES = {
+    "quick": Size(10, 0.4, 0.5, 6, 2.5, (3, 8), Roles(60, 20, 10, 10), (60, 120, 180)),
+    "default": Size(60, 0.4, 2, 20, 4, (4, 12), Roles(), (100, 200, 300, 400, 500)),
+    "full": Size(180, 0.4, 3, 40, 10, (5, 15), Roles(), (200, 400, 600, 800, 1000)),
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user can ask of a comparison; see `python -m lab compare --help`."""
+
+    servers: int
+    rate: int
+    blocks: int
+    size: str
+    seed: int
+    strategies: tuple[str, ...]
+    added: tuple[str, ...]
+    writes: WritePolicy
+    replication: Replication
+    out: Path
+    command: str
+
+    @property
+    def lengths(self) -> Size:
+        """How long each part is."""
+        return SIZES[self.size]
+
+
+def settings(*, size: str, blocks: int | None, strategies: tuple[str, ...], **options: Any) -> Settings:
+    """Complete what the user asked for: the baseline is always there.
+
+    Raises:
+        UnsupportedPolicy: a strategy cannot promise the writes that are asked for.
+    """
+    chosen = tuple(name for name in STRATEGIES if name in {*strategies, BASELINE})
+    for name in chosen:
+        if options["writes"] not in find(name).policies:
+            others = " ".join(other for other in chosen if options["writes"] in find(other).policies)
+            raise UnsupportedPolicy(
+                f"{name} cannot promise {options['writes']!r} writes: two servers could accept the same version. "
+                f'Leave it out: STRATEGIES="{others}"'
+            )
+    added = tuple(name for name in chosen if name not in strategies)
+    return Settings(size=size, blocks=blocks or SIZES[size].blocks, strategies=chosen, added=added, **options)
+
+
+class Arms(msgspec.Struct, frozen=True):
+    """All arms of a run, by scenario."""
+
+    timed: list[ClusterSpec]
+    untimed: list[ClusterSpec]
+    two_tabs: dict[str, list[ClusterSpec]]
+    lifecycle: list[ClusterSpec]
+    storage: list[ClusterSpec]
+
+
+def arms(chosen: Settings) -> Arms:
+    """List the arms: everything that can be alike is alike."""
+
+    def spec(strategy: str, name: str | None = None, **more: Any) -> ClusterSpec:
+        alike = {"servers": chosen.servers, "writes": chosen.writes, "replication": chosen.replication}
+        return ClusterSpec(name=name or strategy, strategy=strategy, **{**alike, **more})
+
+    untimed = [spec(CONTROL)] if CONTROL in chosen.strategies else []
+    if "all-to-all" in chosen.strategies:
+        untimed += [
+            spec("all-to-all", "all-to-all sync", replication="sync"),
+            spec("all-to-all", "all-to-all with affinity", affinity=True),
+        ]
+    idle, absolute = chosen.lengths.lifetimes
+    return Arms(
+        timed=[spec(name) for name in chosen.strategies if name != CONTROL],
+        untimed=untimed,
+        two_tabs={
+            policy: [
+                spec(name, f"{name} {policy}", writes=policy)
+                for name in chosen.strategies
+                if policy in find(name).policies
+            ]
+            for policy in ("fields", "blob", "versioned")
+        },
+        lifecycle=[
+            spec(name, f"{name} lifecycle", idle_seconds=idle, absolute_seconds=absolute, sweep_seconds=0.5)
+            for name in chosen.strategies
+        ],
+        storage=[spec(name, f"{name} storage") for name in chosen.strategies],
+    )
+
+
+# --- the procedure ---------------------------------------------------------------------------------------------------
+
+
+def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
+    """Measure: first the timed blocks, then everything that is not timed, each scenario on servers of its own."""
+    clock, planned = Clock(), arms(chosen)
+    steps.begin("starting engines and servers")
+    with Lab(folder, redis=_needs_redis(chosen), seed=chosen.seed) as lab, Generator(folder / "generator.log") as load:
+        bench = Bench(lab, load)
+        measured = Measured(chosen, planned, clock.started, machine())
+        _timed(bench, chosen, planned.timed, measured, steps)
+        _untimed(bench, chosen, planned.untimed, measured, steps)
+        for policy, specs in planned.two_tabs.items():
+            steps.begin(f"two tabs, {policy}")
+            measured.history += _two_tabs(bench, chosen, specs)
+        steps.begin("lives of sessions: login to logout, and to expiry")
+        _lifecycle(bench, chosen, planned.lifecycle, measured)
+        for spec in planned.storage:
+            steps.begin(f"storage, {spec.strategy}")
+            with bench.clusters([spec]) as clusters:
+                measured.storage[spec.strategy] = storage_ladder(lab, clusters[spec.name], chosen.lengths.rungs)
+        measured.durability = durability(lab)
+    measured.seconds = clock.seconds()
+    return measured
+
+
+class Bench:
+    """Engines and load together: starts the clusters of a phase, makes them known to the load, and stops them.
+
+    Args:
+        lab: the engines.
+        load: the load generator.
+    """
+
+    def __init__(self, lab: Lab, load: Generator) -> None:
+        self.lab = lab
+        self.load = load
+
+    @contextmanager
+    def clusters(self, specs: list[ClusterSpec]) -> Iterator[dict[str, Cluster]]:
+        """Run clusters while the context lasts; arm to cluster."""
+        running = {cluster.spec.name: cluster for cluster in self.lab.start(*specs)}
+        try:
+            for arm, cluster in running.items():
+                self.load.open(_target(arm, cluster))
+            yield running
+        finally:
+            for cluster in running.values():
+                self.lab.stop(cluster)
+
+
+def _target(arm: str, cluster: Cluster) -> ArmTarget:
+    return ArmTarget(
+        arm=arm,
+        strategy=cluster.spec.strategy,
+        url=cluster.url,
+        server_urls={server.name: server.url for server in cluster.servers},
+        cookie_name=cluster.cookie_name,
+    )
+
+
+def _needs_redis(chosen: Settings) -> bool:
+    return any("redis" in find(name).needs for name in chosen.strategies)
+
+
+def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: Measured, steps: Steps) -> None:
+    """Warm up, measure the blocks, read every meter before and after, and look at every cart in the end."""
+    size = chosen.lengths
+    names = [spec.name for spec in specs]
+    with bench.clusters(specs) as clusters:
+        measured.versions = versions(bench.lab, clusters[BASELINE])
+        steps.begin("warming up", total=len(names) + 1)
+        warm = warmup_plan(chosen.seed, rate_rps=chosen.rate, seconds=size.warmup_seconds, shoppers=SHOPPERS)
+        for arm, plan in [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]:
+            measured.history += bench.load.run([(arm, plan)]).operations
+            steps.advance()
+        before = {name: read(bench.lab, cluster) for name, cluster in clusters.items()}
+        steps.begin(f"measuring {chosen.blocks} blocks of {len(names) + 1} slices", total=chosen.blocks)
+        plans = shopping_plans(chosen.seed, rate_rps=chosen.rate, seconds=size.slice_seconds, shoppers=SHOPPERS)
+        order = balanced_order([*names, BASELINE + TWIN], chosen.blocks, chosen.seed)
+        stage = Stage(bench.lab, bench.load, clusters)
+        measured.timed = measure_blocks(stage, order, plans.__next__, steps.advance)
+        for name, cluster in clusters.items():
+            measured.usage[name] = (before[name], read(bench.lab, cluster))
+        pieces = [*measured.timed.slices, *measured.timed.discarded]
+        measured.history += [operation for piece in pieces for operation in piece.operations]
+        steps.begin("looking at every cart on every server")
+        measured.history += scenarios.final_views(bench.load, clusters)
+
+
+def _untimed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: Measured, steps: Steps) -> None:
+    """Shop on the control, on all-to-all that waits for its peers, and on all-to-all with bound shoppers."""
+    if not specs:
+        return
+    steps.begin("shopping on the arms that are not compared")
+    size = chosen.lengths
+    rates = {spec.name: chosen.rate if spec.replication == "sync" else chosen.rate * UNTIMED_SHARE for spec in specs}
+    with bench.clusters(specs) as clusters:
+        before = {name: read(bench.lab, cluster) for name, cluster in clusters.items()}
+        measured.history += scenarios.shop(
+            bench.load, rates, seed=chosen.seed, seconds=size.untimed_seconds, shoppers=SHOPPERS
+        )
+        for name, cluster in clusters.items():
+            measured.usage[name] = (before[name], read(bench.lab, cluster))
+        measured.history += scenarios.final_views(bench.load, clusters)
+
+
+def _two_tabs(bench: Bench, chosen: Settings, specs: list[ClusterSpec]) -> list[Operation]:
+    with bench.clusters(specs) as clusters:
+        return scenarios.two_tabs(
+            bench.load,
+            clusters,
+            seed=chosen.seed,
+            rate_rps=chosen.rate / len(specs),
+            seconds=chosen.lengths.two_tabs_seconds,
+            shoppers=TWO_TAB_SHOPPERS,
+        )
+
+
+def _lifecycle(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: Measured) -> None:
+    idle, absolute = chosen.lengths.lifetimes
+    with bench.clusters(specs) as clusters:
+        lives = scenarios.lifecycle(
+            bench.load,
+            clusters,
+            seed=chosen.seed,
+            idle_seconds=idle,
+            absolute_seconds=absolute,
+            begin_seconds=idle,
+            roles=chosen.lengths.roles,
+        )
+    measured.history += lives.operations
+    measured.left = {spec.strategy: lives.left[spec.name] for spec in specs}
+
+
+# --- the findings ----------------------------------------------------------------------------------------------------
+
+
+def run(chosen: Settings, console: Console) -> None:
+    """Carry out a comparison, from its folder to its report."""
+    if chosen.added:
+        console.print(f"added {' '.join(chosen.added)}: the baseline that the others are compared with.")
+
+    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
+        measured = procedure(chosen, folder, steps)
+        steps.begin("checking the history")
+        return assemble(measured, folder)
+
+    carry_out("compare", chosen.out, console, measure)

@@ -1,0 +1,46 @@
+"""What a comparison measured, before anything is concluded from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lab.experiments.timed import TimedRun
+
+if TYPE_CHECKING:
+    from lab.experiments.compare import Arms, Settings
+    from lab.experiments.usage import StorageFinding, Usage
+    from loadtests.recorder import Operation
+
+
+@dataclass
+class Measured:
+    """Filled by the procedure, phase by phase.
+
+    Attributes:
+        settings: what the user asked for.
+        arms: what was measured.
+        started: time in UTC.
+        machine: cpus, memory, platform.
+        seconds: how long the run took.
+        versions: of everything measured.
+        durability: what the engines promise to keep.
+        timed: the timed blocks.
+        history: every request of every phase.
+        usage: arm to the readings of its meters before and after its shopping.
+        storage: strategy to the findings of its storage ladder.
+        left: strategy to the ended sessions of the lifecycle scenario whose ids were still held (`scenarios.Lives`).
+    """
+
+    settings: Settings
+    arms: Arms
+    started: str
+    machine: dict[str, Any]
+    seconds: float = 0.0
+    versions: dict[str, str | None] = field(default_factory=dict)
+    durability: dict[str, str | None] = field(default_factory=dict)
+    timed: TimedRun = field(default_factory=lambda: TimedRun([], [], 0, []))
+    history: list[Operation] = field(default_factory=list)
+    usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
+    storage: dict[str, StorageFinding] = field(default_factory=dict)
+    left: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)

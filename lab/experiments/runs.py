@@ -1,0 +1,158 @@
+"""What every experiment does around its procedure: the folder, the log, the report, and a clean end in any case."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lab import run_folder
+from lab.errors import from_os_error
+from lab.report import draw, results, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from lab.cluster import Cluster, Lab
+
+_log = logging.getLogger("lab.run")
+
+
+class Steps:
+    """Shows what is going on: one line that names the step, with a bar where a step can be counted.
+
+    Args:
+        progress: the display.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("starting", total=None)
+
+    def begin(self, text: str, total: int | None = None) -> None:
+        """Begin a step of `total` parts."""
+        _log.info(text)
+        self._progress.reset(self._task, description=text, total=total, completed=0)
+
+    def advance(self) -> None:
+        """One part of the step is done."""
+        self._progress.advance(self._task)
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Steps]:
+    """Show steps while the context lasts."""
+    columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30))
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Steps(progress)
+
+
+def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[[Path, Steps], dict[str, Any]]) -> Path:
+    """Run an experiment from its folder to its report.
+
+    Args:
+        experiment: its name.
+        out: where runs are kept.
+        console: where the user looks.
+        procedure: measures into a folder and returns the results.
+
+    Returns:
+        The run's folder. When the run is interrupted or fails, the folder stays and says so, and `latest` still
+        points at the newest complete one.
+    """
+    folder = run_folder.create(out, experiment)
+    handler = run_folder.log_to(folder)
+    console.print(f"run folder: {folder}", highlight=False)
+    try:
+        results.write(folder, _unfinished(experiment, folder, "this run has not finished"))
+        with shown(console) as steps:
+            found = procedure(folder, steps)
+            steps.begin("drawing the report")
+            results.write(folder, found)
+            page = draw(folder)
+        run_folder.point_latest(folder)
+    except OSError as error:
+        _mark_unfinished(experiment, folder, error)
+        raise from_os_error(error) from error
+    except BaseException as error:
+        _mark_unfinished(experiment, folder, error)
+        raise
+    finally:
+        logging.getLogger("lab").removeHandler(handler)
+        handler.close()
+    terminal.show(found, console)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    return folder
+
+
+def _unfinished(experiment: str, folder: Path, reason: str) -> dict[str, Any]:
+    return {
+        "schema": results.SCHEMA,
+        "experiment": experiment,
+        "complete": False,
+        "run": {"id": folder.name, "started": now()},
+        "validity": {"ok": False, "warnings": [reason]},
+        "strategies": {},
+        "claims": [],
+    }
+
+
+def _mark_unfinished(experiment: str, folder: Path, error: BaseException) -> None:
+    """Say in the folder why the run ended; where not even that can be written, the first results.json says enough."""
+    _log.error("the run ended early", exc_info=error)
+    reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by an error: {error}"
+    with suppress(OSError):
+        results.write(folder, _unfinished(experiment, folder, f"this run was {reason}"))
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine, for `results.json`."""
+    return {
+        "cpus": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "platform": platform.platform(),
+    }
+
+
+def versions(lab: Lab, cluster: Cluster) -> dict[str, str | None]:
+    """Return the versions of everything that was measured."""
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("flask", "waitress", "locust")},
+        "redis": lab.redis.version if lab.redis else None,
+        "postgresql": lab.postgresql.version,
+        "nginx": cluster.balancer.version,
+    }
+
+
+def durability(lab: Lab) -> dict[str, str | None]:
+    """Return what each engine promises to keep, in its own words."""
+    return {"redis": lab.redis.durability if lab.redis else None, "postgresql": lab.postgresql.durability}
+
+
+class Clock:
+    """Says how many seconds a run has taken."""
+
+    def __init__(self) -> None:
+        self.started = now()
+        self._begun = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self._begun

@@ -1,0 +1,172 @@
+"""The untimed scenarios: shopping under arms that are not compared, two tabs at once, and whole lives of sessions.
+
+Nothing here is a latency. Arms of one scenario run side by side, each with its own servers, and what counts is what
+their shoppers were shown.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from loadtests.lifecycle import Roles, lifecycle_plan
+from loadtests.plans import Plan, shopping_plan, warmup_plan
+from loadtests.recorder import Operation
+from loadtests.two_tabs import two_tabs_plan
+from strategies.session_interface import short_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lab.cluster import Cluster
+    from loadtests.client import Generator
+
+QUIET_SECONDS = 0.3
+"""Nothing is sent for this long before the final views, after the servers have no more to tell each other."""
+
+AFTER_LOGOUT_SECONDS = 1.0
+"""A session must be gone this long after its logout: then every holder is scanned for its id."""
+
+AFTER_EXPIRY_SECONDS = 5.0
+"""And this long after its idle or absolute lifetime has passed."""
+
+
+def shop(
+    generator: Generator, rates: Mapping[str, float], *, seed: int, seconds: float, shoppers: int
+) -> list[Operation]:
+    """Shop on several arms at the same time.
+
+    Args:
+        generator: the load.
+        rates: arm to offered load in requests/s.
+        seed: of the plans.
+        seconds: how long.
+        shoppers: how many on each arm, with one tab.
+    """
+    warm = [(arm, warmup_plan(seed, rate_rps=rate, seconds=0.5, shoppers=shoppers)) for arm, rate in rates.items()]
+    plans = [
+        (arm, shopping_plan(seed, 0, rate_rps=rate, seconds=seconds, shoppers=shoppers)) for arm, rate in rates.items()
+    ]
+    return generator.run(warm).operations + generator.run(plans).operations
+
+
+def two_tabs(
+    generator: Generator, clusters: Mapping[str, Cluster], *, seed: int, rate_rps: float, seconds: float, shoppers: int
+) -> list[Operation]:
+    """Let every shopper write from two tabs at once, on all arms at the same time; then look at every cart."""
+    plan = two_tabs_plan(seed, rate_rps=rate_rps, seconds=seconds, shoppers=shoppers)
+    operations = list(generator.run([(arm, plan) for arm in clusters]).operations)
+    return operations + final_views(generator, clusters)
+
+
+def final_views(generator: Generator, clusters: Mapping[str, Cluster]) -> list[Operation]:
+    """Wait until nobody has anything to tell, then ask every server for every cart, past the balancer."""
+    for cluster in clusters.values():
+        cluster.quiet()
+    time.sleep(QUIET_SECONDS)
+    return [operation for arm in clusters for operation in generator.final_views(arm)]
+
+
+class Lives(msgspec.Struct):
+    """What the lifecycle scenario gave.
+
+    Attributes:
+        operations: every request.
+        left: arm to the ended sessions whose ids were still held somewhere: `after_logout` and `after_expiry`, each
+            with how many sessions had ended (`ended`) and how many of them were found (`left`).
+    """
+
+    operations: list[Operation]
+    left: dict[str, dict[str, dict[str, int]]]
+
+
+def lifecycle(
+    generator: Generator,
+    clusters: Mapping[str, Cluster],
+    *,
+    seed: int,
+    idle_seconds: float,
+    absolute_seconds: float,
+    begin_seconds: float,
+    roles: Roles,
+) -> Lives:
+    """Let sessions begin, stay, be logged out and expire, and scan every holder for the ids of those that ended.
+
+    The first scan is made while the load runs, a second after the last logout: later, expiry would have removed what
+    a logout had left. The second one is made after the last expiry.
+    """
+    plan = lifecycle_plan(
+        seed, idle_seconds=idle_seconds, absolute_seconds=absolute_seconds, begin_seconds=begin_seconds, roles=roles
+    )
+    last_logout = max(request.at_seconds for request in plan.requests if request.f == "logout")
+    with _in_background(generator) as pool:
+        began = time.monotonic_ns()
+        running = pool.submit(generator.run, [(arm, plan) for arm in clusters])
+        time.sleep(last_logout + AFTER_LOGOUT_SECONDS + QUIET_SECONDS)
+        scanned_ns = time.monotonic_ns()
+        after_logout = {arm: _held(cluster) for arm, cluster in clusters.items()}
+        operations = running.result().operations
+    time.sleep(max(0.0, AFTER_EXPIRY_SECONDS - _seconds_since_last_expiry(plan, began)))
+    after_expiry = {arm: _held(cluster) for arm, cluster in clusters.items()}
+    left = {
+        arm: {
+            "after_logout": _left(_logged_out(_of(operations, arm), scanned_ns, idle_seconds), after_logout[arm]),
+            "after_expiry": _left(_expired(_of(operations, arm)), after_expiry[arm]),
+        }
+        for arm in clusters
+    }
+    return Lives(operations, left)
+
+
+@contextmanager
+def _in_background(generator: Generator) -> Iterator[ThreadPoolExecutor]:
+    """Give a thread to run load in; where the context fails, end the load, so that nobody waits for it."""
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            generator.close()
+            raise
+
+
+def _seconds_since_last_expiry(plan: Plan, began_ns: int) -> float:
+    """Return how long ago the plan's last session expired, in seconds: late requests of that kind come after it."""
+    expired = max(
+        (request.at_seconds for request in plan.requests if request.late in {"idle", "absolute"}), default=0.0
+    )
+    return (time.monotonic_ns() - began_ns) / 1e9 - expired
+
+
+def _of(operations: Sequence[Operation], arm: str) -> list[Operation]:
+    return [operation for operation in operations if operation.arm == arm]
+
+
+def _held(cluster: Cluster) -> set[str]:
+    """Return the short hashes of all ids that any server or store of a cluster holds."""
+    return {short_hash(handle) for census in cluster.census().values() for handle in census.handles}
+
+
+def _logged_out(operations: Sequence[Operation], scanned_ns: int, idle_seconds: float) -> set[str]:
+    """Return the sessions whose logout was answered in time for a scan, and which only a logout can have removed."""
+    latest = scanned_ns - AFTER_LOGOUT_SECONDS * 1e9
+    earliest = scanned_ns - idle_seconds * 1e9
+    return {
+        operation.presented
+        for operation in operations
+        if operation.f == "logout"
+        and operation.outcome == "ok"
+        and operation.presented
+        and earliest <= operation.t1_ns <= latest
+    }
+
+
+def _expired(operations: Sequence[Operation]) -> set[str]:
+    return {o.presented for o in operations if o.late in {"idle", "absolute"} and o.presented}
+
+
+def _left(ended: set[str], held: set[str]) -> dict[str, int]:
+    return {"ended": len(ended), "left": len(ended & held)}
