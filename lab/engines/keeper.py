@@ -79,8 +79,12 @@ class Process:
                     self._popen.wait(GRACE_SECONDS)
             self.kill()
 
-    def wait_until(self, ready: Callable[[], bool]) -> bool:
+    def wait_until(self, ready: Callable[[], bool], *, unless: str | None = None) -> bool:
         """Wait until `ready()`, or until the program has ended.
+
+        Args:
+            ready: whether it is.
+            unless: stop waiting when it writes this to its log.
 
         Returns:
             Whether it is ready.
@@ -92,6 +96,8 @@ class Process:
         while self.alive:
             if ready():
                 return True
+            if unless and self.said(unless):
+                return False
             if time.monotonic() > deadline:
                 raise EngineFailed(f"{self.name} did not get ready within {START_SECONDS:.0f} s. {self.last_words()}")
             time.sleep(0.005)

@@ -17,7 +17,7 @@ import jinja2
 import msgspec
 
 from lab.engines.find import as_numbers, find_program, version_of
-from lab.engines.ports import HOST, free_port
+from lab.engines.ports import HOST, on_free_port
 from lab.errors import EngineFailed, EngineMissing, from_os_error
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from lab.engines.keeper import Keeper, Process
 
-_ATTEMPTS = 5
 _OLDEST = "1.29.6"  # the first open-source nginx with `sticky`
 
 CONNECT_TIMEOUT_SECONDS = 1.0
@@ -112,15 +111,13 @@ class Nginx:
             folder = _prepare(keeper.folder / name, static)
         except OSError as error:
             raise from_os_error(error) from error
-        for _ in range(_ATTEMPTS):
-            port = free_port()
+
+        def launch(port: int) -> Process:
             _write_config(folder, port, servers, access_log, sticky_cookie)
-            process = keeper.launch(name, [program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"])
-            if process.wait_until(lambda: _is_ready(folder, process.pid)):  # noqa: B023 - called within the turn
-                return cls(f"http://{HOST}:{port}", process, access_log, version_of(program, "-v"))
-            if not process.said("Address already in use"):
-                break
-        raise EngineFailed(f"nginx did not start. {process.last_words()}")
+            return keeper.launch(name, [program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"])
+
+        process, port = on_free_port("nginx", launch, lambda process, _: _is_ready(folder, process.pid))
+        return cls(f"http://{HOST}:{port}", process, access_log, version_of(program, "-v"))
 
     @property
     def pid(self) -> int:

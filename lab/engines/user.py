@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.errors import EngineFailed
 
-_CANDIDATES = ("postgres", "nobody")
+_CANDIDATES = ("nobody", "postgres")
 
 
 def other_user() -> str | None:

@@ -1,0 +1,218 @@
+"""The balancer: how it spreads, binds, hides and counts."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import md5
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from lab.engines import find, nginx, ports
+from lab.engines.nginx import Nginx
+from lab.errors import EngineFailed, EngineMissing
+
+STATIC = Path(__file__).parents[2] / "lab" / "shop" / "static"
+
+
+@pytest.fixture
+def start(own_keeper, backends):
+    """Start a balancer in front of the three servers."""
+
+    def start(**options):
+        return Nginx.start(own_keeper, "nginx", [backend.address for backend in backends], STATIC, **options)
+
+    return start
+
+
+@pytest.fixture
+def balancer(start):
+    """A balancer that goes round."""
+    return start()
+
+
+def names(url, count, **options):
+    """Return who answered so many requests, each on a connection of its own."""
+    return [requests.get(url, timeout=5, **options).text for _ in range(count)]
+
+
+def test_the_rotation_is_one(balancer):
+    """Over any number of connections, requests go round the servers in order."""
+    first = names(balancer.url, 1)[0]
+    order = [f"web-{1 + (int(first[-1]) + step) % 3}" for step in range(8)]
+    assert names(balancer.url, 8) == order
+
+
+def test_the_rotation_is_fair_under_concurrency(balancer):
+    """Eight clients at once get the servers equally often."""
+    with ThreadPoolExecutor(8) as pool:
+        answered = [name for batch in pool.map(lambda _: names(balancer.url, 6), range(8)) for name in batch]
+    assert sorted(answered.count(f"web-{number}") for number in (1, 2, 3)) == [16, 16, 16]
+
+
+def test_sticky_binds_a_shopper_to_a_server(start):
+    """A cookie keeps a shopper on one server, whoever else comes; newcomers go round."""
+    balancer = start(sticky_cookie="server_x")
+    with requests.Session() as shopper:
+        first = shopper.get(balancer.url, timeout=5)
+        mine = first.text
+        assert all(shopper.get(balancer.url, timeout=5).text == mine for _ in range(5))
+    assert set(names(balancer.url, 6)) == {"web-1", "web-2", "web-3"}
+    attributes = first.headers["Set-Cookie"].lower()
+    assert all(part in attributes for part in ("server_x=", "httponly", "samesite=lax", "path=/"))
+
+
+def test_the_sticky_cookie_tells_nothing_of_the_server(start, backends):
+    """The route in the cookie is random: not the address, nor nginx's digest of it."""
+    balancer = start(sticky_cookie="x")
+    routes = {requests.get(balancer.url, timeout=5).cookies["x"] for _ in range(6)}
+    assert len(routes) == 3
+    assert not routes & {md5(backend.address.encode()).hexdigest() for backend in backends}
+    assert not any(backend.address in route for backend in backends for route in routes)
+
+
+def test_internal_routes_are_closed(balancer, backends):
+    """What begins with `/_` or `/peers` reaches no server."""
+    for path in (
+        "/_lab/health",
+        "/_lab/census",
+        "/_mark",
+        "/peers/batch",
+        "/peers",
+        "//_lab/health",
+        "/x/../_lab/health",
+    ):
+        prepared = requests.Request("GET", balancer.url).prepare()
+        prepared.url = balancer.url + path
+        with requests.Session() as session:
+            assert session.send(prepared, timeout=5).status_code == 404
+    assert not any(backend.paths for backend in backends)
+
+
+def test_static_files_come_from_the_balancer(balancer, backends):
+    """`/static/` is served without any server."""
+    name = next(path.name for path in STATIC.iterdir() if path.is_file())
+    answer = requests.get(f"{balancer.url}/static/{name}", timeout=5)
+    assert answer.status_code == 200
+    assert answer.content == (STATIC / name).read_bytes()
+    assert requests.get(f"{balancer.url}/static/none", timeout=5).status_code == 404
+    assert not any(backend.paths for backend in backends)
+
+
+@pytest.mark.parametrize("request_", [{"headers": {"Cookie": "c=" + "x" * 9000}}, {"data": b"x" * 70_000}])
+def test_what_is_too_large_is_refused(balancer, backends, request_):
+    """An oversized cookie or body is the shopper's mistake (4xx), and reaches no server."""
+    assert 400 <= requests.post(balancer.url, timeout=5, **request_).status_code < 500
+    assert not any(backend.paths for backend in backends)
+
+
+def test_connections_to_the_servers_are_kept(balancer):
+    """Many requests share few connections to the servers."""
+    with requests.Session() as shopper:
+        for _ in range(30):
+            shopper.get(balancer.url, timeout=5)
+    worker = psutil.Process(balancer.pids()[1])
+    upstream = [
+        one
+        for one in worker.net_connections("tcp")
+        if one.raddr and one.laddr.port != int(balancer.url.rsplit(":", 1)[1])
+    ]
+    assert 1 <= len(upstream) <= 3
+
+
+def test_a_dead_server_is_skipped(balancer, backends):
+    """A shopper who reads sees nothing of a dead server."""
+    backends[1].__exit__()
+    answered = names(balancer.url, 9)
+    backends[1].__enter__()
+    assert set(answered) == {"web-1", "web-3"}
+
+
+def test_a_silent_server_fails_in_time_and_a_write_is_not_repeated(balancer, backends):
+    """A server that says nothing costs less than 3 s, and what it may have done is not done again elsewhere."""
+    for backend in backends:
+        backend.seconds = 3.5
+    began = time.monotonic()
+    answer = requests.post(balancer.url, data=b"x", timeout=10)
+    assert answer.status_code == 504
+    assert time.monotonic() - began < 3.0
+    assert sum(len(backend.paths) for backend in backends) == 1
+
+
+def test_the_access_log_counts_requests_and_bytes(balancer, backends):
+    """Totals are complete as soon as they are asked for, by server and by direction."""
+    with requests.Session() as shopper:
+        for _ in range(12):
+            shopper.post(balancer.url, data=b"y" * 100, timeout=5)
+        for _ in range(3):
+            shopper.get(f"{balancer.url}/_x", timeout=5)
+    traffic = balancer.traffic()
+    assert traffic.requests == 15
+    assert traffic.by_server == {backend.address: 4 for backend in backends} | {"-": 3}
+    assert traffic.client_received_bytes > 12 * 100
+    assert traffic.server_sent_bytes > 12 * 100
+    assert traffic.server_received_bytes > 12 * len("web-1")
+    assert traffic.client_sent_bytes > traffic.server_received_bytes / 2
+    assert balancer.traffic() == traffic
+
+
+def test_a_request_tried_on_two_servers_counts_once(tmp_path):
+    """Lists in the log (`A, B`) are one request, answered by the last, with the bytes of all."""
+    log = tmp_path / "access.log"
+    log.write_text("1.000\ta:1, b:2\t502, 200\t10\t20\t3, 4\t5, -\nmark\tx\n1.001\t-\t404\t1\t2\t-\t-\n")
+    assert nginx.read_access_log(log) == nginx.Traffic(2, 11, 22, 7, 5, {"b:2": 1, "-": 1})
+
+
+def test_pause_kill_and_stop(balancer):
+    """A paused balancer says nothing, resumed it goes on, killed it is gone with its worker."""
+    balancer.pause()
+    with pytest.raises(requests.ReadTimeout):
+        requests.get(balancer.url, timeout=0.3)
+    balancer.resume()
+    assert requests.get(balancer.url, timeout=5).ok
+    pids = balancer.pids()
+    assert len(pids) == 2
+    balancer.kill()
+    balancer.stop()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(balancer.url, timeout=1)
+    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=5)
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+    with pytest.raises(EngineFailed, match="does not answer"):
+        balancer.flush()
+
+
+def test_nothing_listens_beyond_loopback(balancer):
+    """No other machine reaches the balancer."""
+    sockets = psutil.Process(balancer.pid).net_connections("all")
+    assert {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+
+
+def test_a_taken_port_is_not_the_end(start, monkeypatch, backends):
+    """When another program binds the chosen port first, nginx tries another one."""
+    free = ports.free_port()
+    offered = iter([int(backends[0].address.rsplit(":", 1)[1]), free])
+    monkeypatch.setattr(ports, "free_port", lambda: next(offered))
+    assert start().url.endswith(f":{free}")
+
+
+def test_an_old_nginx_is_refused(monkeypatch, tmp_path):
+    """An nginx without `sticky` is refused with both versions named."""
+    old = tmp_path / "nginx"
+    old.write_text("#!/bin/sh\necho 'nginx version: nginx/1.22.1' >&2\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(find, "WHEELS", tmp_path / "none")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(EngineMissing, match=r"1\.22\.1 .* too old: the lab needs 1\.29\.6"):
+        Nginx.find()
+
+
+def test_a_missing_nginx_is_named(monkeypatch, tmp_path):
+    """Neither wheel nor PATH: one line says what is missing."""
+    monkeypatch.setattr(find, "WHEELS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineMissing, match=r"^nginx is missing: .* `make setup`.*$"):
+        Nginx.find()
