@@ -37,7 +37,15 @@ if TYPE_CHECKING:
 
 COUNTED = (
     *(f"{way}_{kind}" for way in ("sent", "received") for kind in get_args(Kind)),
-    *("batches_sent", "batches_received", "bytes_sent", "bytes_received", "messages_missed", "queue_overflows"),
+    *(
+        "requests_sent",
+        "batches_sent",
+        "batches_received",
+        "bytes_sent",
+        "bytes_received",
+        "messages_missed",
+        "queue_overflows",
+    ),
     *("absences", "peer_timeouts", "transfers", "first_up", "asked", "asks", "asks_saved", "received_answers"),
 )
 """What `Census.details` has beside the counts of `CopiesUse`, from zero on."""

@@ -7,6 +7,7 @@ Four requests, msgpack in and out, each with the cluster's secret: `POST /peers/
 from __future__ import annotations
 
 import hmac
+import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
@@ -115,9 +116,14 @@ class PeerClient:
         peer: whom.
         secret: the cluster's secret.
         timeout_seconds: how long to wait for the connection, and for each part of an answer.
+
+    Attributes:
+        requests_sent: how many requests it has made, answered or not.
     """
 
     def __init__(self, peer: Peer, secret: str, timeout_seconds: float) -> None:
+        self.requests_sent = 0
+        self._counting = threading.Lock()
         self._url = peer.url
         self._timeout_seconds = timeout_seconds
         self._adapter = HTTPAdapter(pool_connections=1)
@@ -168,6 +174,8 @@ class PeerClient:
         if body is not None:
             prepared.body = body
             prepared.headers["Content-Length"] = str(len(body))
+        with self._counting:
+            self.requests_sent += 1
         try:
             response = self._adapter.send(prepared, stream=stream, timeout=self._timeout_seconds)
             if not stream:

@@ -98,6 +98,11 @@ class PeerLink:
         peer: to whom.
         settings: the cluster's secret, and `timeout_seconds`, after which a peer that does not answer is down.
         owner: whose sessions it delivers.
+
+    Attributes:
+        open: the peer is taken to be up.
+        counts: what became of the messages.
+        client: speaks to the peer.
     """
 
     def __init__(self, peer: Peer, settings: StoreSettings, owner: LinkOwner) -> None:
@@ -105,7 +110,7 @@ class PeerLink:
         self.open = False
         self.counts: Counter[str] = Counter()
         self._owner = owner
-        self._client = PeerClient(peer, settings.peer_secret, settings.timeout_seconds)
+        self.client = PeerClient(peer, settings.peer_secret, settings.timeout_seconds)
         self._changed = threading.Condition()
         self._queue: deque[Outgoing] = deque()
         self._queued_bytes = 0
@@ -177,7 +182,7 @@ class PeerLink:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(seconds)
-        self._client.close()
+        self.client.close()
 
     def _run(self) -> None:
         hello = self._attempt(self._contact)
@@ -209,7 +214,7 @@ class PeerLink:
                 self._changed.wait(wait_seconds)
 
     def _contact(self) -> Hello:
-        hello = self._client.hello(self._owner.greeting())
+        hello = self.client.hello(self._owner.greeting())
         with self._changed:
             self._doubted = False
             self._behind = self._behind or self._incarnation not in (None, hello.incarnation)
@@ -253,7 +258,7 @@ class PeerLink:
 
     def _post(self, batch: list[Outgoing]) -> None:
         body = encode([msgspec.Raw(message.body) for message in batch])
-        self._client.apply(body)
+        self.client.apply(body)
         with self._changed:
             self.counts["batches_sent"] += 1
             self.counts["bytes_sent"] += len(body)

@@ -110,8 +110,11 @@ class Peers:
         return all(link.idle() for link in self._links.values())
 
     def counts(self) -> Counter[str]:
-        """Return what the links have counted, added up."""
-        return sum((link.counts for link in self._links.values()), Counter())
+        """Return what the links have counted, added up, and `requests_sent`, whatever for."""
+        counts = sum((link.counts for link in self._links.values()), Counter(self._counts))
+        for client in (*self._askers.values(), *(link.client for link in self._links.values())):
+            counts["requests_sent"] += client.requests_sent
+        return counts
 
     def close(self) -> None:
         """Send what is queued, for as long as one operation may take at most, and stop."""
@@ -152,6 +155,7 @@ class Peers:
         except PeerError:
             return False
         finally:
+            self._counts["requests_sent"] += client.requests_sent
             client.close()
         return True
 
