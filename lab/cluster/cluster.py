@@ -159,11 +159,13 @@ class Cluster:
         return None if None in totals else [total for of_one in totals for total in of_one or ()]
 
     def quiet(self) -> float:
-        """Wait until every copy has reached its peers; return how long that took, in seconds.
+        """Wait until every copy has reached its peers; return how long that took, in seconds: 0 without copies.
 
         Raises:
             ServerFailed: it took longer than `QUIET_SECONDS`, or a server does not answer.
         """
+        if find(self.spec.strategy).copies == "1":
+            return 0.0
         began = time.monotonic()
         while not all(self._ask(server, "quiet", dict[str, bool])["quiet"] for server in self._alive()):
             if time.monotonic() - began > QUIET_SECONDS:

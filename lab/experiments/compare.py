@@ -73,9 +73,9 @@ class Size(msgspec.Struct, frozen=True):
 
 
 SIZES = {
-    "quick": Size(10, 0.4, 0.5, 6, 2.5, (3, 8), Roles(60, 20, 10, 10), (60, 120, 180)),
-    "default": Size(60, 0.4, 2, 20, 4, (4, 12), Roles(), (100, 200, 300, 400, 500)),
-    "full": Size(180, 0.4, 3, 40, 10, (5, 15), Roles(), (200, 400, 600, 800, 1000)),
+    "quick": Size(10, 0.4, 0.5, 6, 2.5, (4, 10), Roles(60, 20, 10, 10), (60, 120, 180)),
+    "default": Size(60, 0.4, 2, 20, 4, (5, 13), Roles(), (100, 200, 300, 400, 500)),
+    "full": Size(180, 0.4, 3, 40, 10, (6, 18), Roles(), (200, 400, 600, 800, 1000)),
 }
 
 
@@ -177,7 +177,8 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
             steps.begin(f"two tabs, {policy}")
             measured.history += _two_tabs(bench, chosen, specs)
         steps.begin("lives of sessions: login to logout, and to expiry")
-        _lifecycle(bench, chosen, planned.lifecycle, measured)
+        with Generator(folder / "generator.log", exact=False) as crowd:
+            _lifecycle(Bench(lab, crowd), chosen, planned.lifecycle, measured)
         for spec in planned.storage:
             steps.begin(f"storage, {spec.strategy}")
             with bench.clusters([spec]) as clusters:
@@ -259,6 +260,7 @@ def _untimed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured:
     size = chosen.lengths
     rates = {spec.name: chosen.rate if spec.replication == "sync" else chosen.rate * UNTIMED_SHARE for spec in specs}
     with bench.clusters(specs) as clusters:
+        measured.history += scenarios.enter(bench.load, rates, seed=chosen.seed, shoppers=SHOPPERS)
         before = {name: read(bench.lab, cluster) for name, cluster in clusters.items()}
         measured.history += scenarios.shop(
             bench.load, rates, seed=chosen.seed, seconds=size.untimed_seconds, shoppers=SHOPPERS
@@ -293,6 +295,7 @@ def _lifecycle(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measure
             roles=chosen.lengths.roles,
         )
     measured.history += lives.operations
+    measured.held_up = {spec.strategy: lives.held_up[spec.name] for spec in specs}
     measured.left = {spec.strategy: lives.left[spec.name] for spec in specs}
 
 

@@ -170,7 +170,9 @@ def _strategy(
     main = [operation for operation in own if operation.phase == "main"]
     pieces = [piece for piece in measured.timed.slices if piece.arm == name]
     return {
-        "requests": _requests(main, sum(piece.scheduled for piece in pieces) if timed else len(main)),
+        "requests": _requests([o for piece in pieces for o in piece.operations], sum(p.scheduled for p in pieces))
+        if timed
+        else _requests(main, len(main)),
         "latency_ms": latency.latency_ms,
         "latency_ratio": ratio,
         "cpu_ms_per_request": _cpu(pieces),
@@ -253,7 +255,8 @@ def _copies_unused(measured: Measured, arm: str) -> dict[str, Any] | None:
 
 
 def _lifecycle(name: str, measured: Measured, operations: list[Operation]) -> dict[str, Any]:
-    found = check(operations, "lifecycle")
+    out = measured.held_up[name]
+    found = check([operation for operation in operations if operation.shopper not in out], "lifecycle")
     left = measured.left[name]
     ended = sum(count["ended"] for count in left.values())
     still = sum(count["left"] for count in left.values())
@@ -267,6 +270,7 @@ def _lifecycle(name: str, measured: Measured, operations: list[Operation]) -> di
         else None,
         **left,
     }
+    found["held_up"] = len(out)
     return found
 
 

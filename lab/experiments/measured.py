@@ -29,6 +29,7 @@ class Measured:
         history: every request of every phase.
         usage: arm to the readings of its meters before and after its shopping.
         storage: strategy to the findings of its storage ladder.
+        held_up: strategy to the shoppers of the lifecycle scenario whom the machine kept from their plan, by name.
         left: strategy to the ended sessions of the lifecycle scenario whose ids were still held (`scenarios.Lives`).
     """
 
@@ -43,4 +44,5 @@ class Measured:
     history: list[Operation] = field(default_factory=list)
     usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
     storage: dict[str, StorageFinding] = field(default_factory=dict)
+    held_up: dict[str, set[str]] = field(default_factory=dict)
     left: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)

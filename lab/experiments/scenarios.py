@@ -7,6 +7,7 @@ their shoppers were shown.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,6 +36,12 @@ AFTER_EXPIRY_SECONDS = 5.0
 """And this long after its idle or absolute lifetime has passed."""
 
 
+def enter(generator: Generator, rates: Mapping[str, float], *, seed: int, shoppers: int) -> list[Operation]:
+    """Open every connection and log every shopper in, on several arms at the same time; see `shop`."""
+    plans = [(arm, warmup_plan(seed, rate_rps=rate, seconds=0.5, shoppers=shoppers)) for arm, rate in rates.items()]
+    return generator.run(plans).operations
+
+
 def shop(
     generator: Generator, rates: Mapping[str, float], *, seed: int, seconds: float, shoppers: int
 ) -> list[Operation]:
@@ -47,11 +54,10 @@ def shop(
         seconds: how long.
         shoppers: how many on each arm, with one tab.
     """
-    warm = [(arm, warmup_plan(seed, rate_rps=rate, seconds=0.5, shoppers=shoppers)) for arm, rate in rates.items()]
     plans = [
         (arm, shopping_plan(seed, 0, rate_rps=rate, seconds=seconds, shoppers=shoppers)) for arm, rate in rates.items()
     ]
-    return generator.run(warm).operations + generator.run(plans).operations
+    return generator.run(plans).operations
 
 
 def two_tabs(
@@ -78,9 +84,11 @@ class Lives(msgspec.Struct):
         operations: every request.
         left: arm to the ended sessions whose ids were still held somewhere: `after_logout` and `after_expiry`, each
             with how many sessions had ended (`ended`) and how many of them were found (`left`).
+        held_up: arm to the shoppers whose requests did not keep to the plan (see `held_up`).
     """
 
     operations: list[Operation]
+    held_up: dict[str, set[str]]
     left: dict[str, dict[str, dict[str, int]]]
 
 
@@ -112,14 +120,45 @@ def lifecycle(
         operations = running.result().operations
     time.sleep(max(0.0, AFTER_EXPIRY_SECONDS - _seconds_since_last_expiry(plan, began)))
     after_expiry = {arm: _held(cluster) for arm, cluster in clusters.items()}
-    left = {
-        arm: {
-            "after_logout": _left(_logged_out(_of(operations, arm), scanned_ns, idle_seconds), after_logout[arm]),
-            "after_expiry": _left(_expired(_of(operations, arm)), after_expiry[arm]),
+    by_arm = {arm: [operation for operation in operations if operation.arm == arm] for arm in clusters}
+    out = {arm: held_up(by_arm[arm], idle_seconds, absolute_seconds) for arm in clusters}
+    left = {}
+    for arm in clusters:
+        kept = [operation for operation in by_arm[arm] if operation.shopper not in out[arm]]
+        left[arm] = {
+            "after_logout": _left(_logged_out(kept, scanned_ns, idle_seconds), after_logout[arm]),
+            "after_expiry": _left(_expired(kept), after_expiry[arm]),
         }
-        for arm in clusters
-    }
-    return Lives(operations, left)
+    return Lives(operations, out, left)
+
+
+def held_up(operations: Sequence[Operation], idle_seconds: float, absolute_seconds: float) -> set[str]:
+    """Return the shoppers whom the machine kept from their plan, so that they show nothing about lifetimes.
+
+    An ordinary request must come before its session's end, with a tenth of the idle lifetime to spare (so much may a
+    throttled touch be behind); a request that is late because of a lifetime must come after it. Only times decide,
+    never an answer.
+    """
+    by_shopper: dict[str, list[Operation]] = defaultdict(list)
+    for operation in sorted(operations, key=lambda operation: operation.t0_ns):
+        by_shopper[operation.shopper].append(operation)
+    return {name for name, own in by_shopper.items() if not _kept_to_plan(own, idle_seconds, absolute_seconds)}
+
+
+def _kept_to_plan(own: Sequence[Operation], idle_seconds: float, absolute_seconds: float) -> bool:
+    login = own[0]
+    latest = login
+    for operation in own[1:]:
+        if operation.late == "idle" and operation.t0_ns - latest.t1_ns < idle_seconds * 1e9:
+            return False
+        if operation.late == "absolute" and operation.t0_ns - login.t1_ns < absolute_seconds * 1e9:
+            return False
+        if operation.late is None:
+            silent, age = operation.t1_ns - latest.t0_ns, operation.t1_ns - login.t0_ns
+            if silent > 0.9 * idle_seconds * 1e9 or age > absolute_seconds * 1e9:
+                return False
+            latest = operation
+    return True
 
 
 @contextmanager
@@ -139,10 +178,6 @@ def _seconds_since_last_expiry(plan: Plan, began_ns: int) -> float:
         (request.at_seconds for request in plan.requests if request.late in {"idle", "absolute"}), default=0.0
     )
     return (time.monotonic_ns() - began_ns) / 1e9 - expired
-
-
-def _of(operations: Sequence[Operation], arm: str) -> list[Operation]:
-    return [operation for operation in operations if operation.arm == arm]
 
 
 def _held(cluster: Cluster) -> set[str]:
