@@ -21,6 +21,7 @@ from lab.errors import ServerFailed
 from lab.probes.sockets import SocketTotals
 from lab.probes.traffic import SESSIONS_APPLICATION
 from lab.servers import ServerPlan
+from strategies import find
 from strategies.contract import Census, Peer, StoreSettings
 
 if TYPE_CHECKING:
