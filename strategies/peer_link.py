@@ -165,6 +165,7 @@ class PeerLink:
             restarted = self._incarnation not in (None, hello.incarnation)
             joins = not hello.ready and self._incarnation != hello.incarnation
             self._behind = self._behind or restarted or joins
+            self._timely = self._timely or joins
             self._incarnation = hello.incarnation
             self._open()
             self._changed.notify()
@@ -240,7 +241,7 @@ class PeerLink:
         with self._changed:
             self.counts["transfers"] += bool(copies)
             self._pushing = False
-            self._timely = self._timely or not self._queue
+            self._delivered()
 
     def _deliver(self) -> None:
         with self._changed:
@@ -254,7 +255,7 @@ class PeerLink:
         with self._changed:
             self._acknowledge(self._under_way)
             self._under_way = []
-            self._timely = self._timely or not self._queue
+            self._delivered()
 
     def _post(self, batch: list[Outgoing]) -> None:
         body = encode([msgspec.Raw(message.body) for message in batch])
@@ -267,6 +268,9 @@ class PeerLink:
     def _open(self) -> None:
         self.open = True
         self._absent = False
+
+    def _delivered(self) -> None:
+        self._timely = self._timely or not self._queue
         self._retry_seconds = FIRST_RETRY_SECONDS
 
     def _lose(self, error: PeerError) -> None:

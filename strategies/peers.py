@@ -64,21 +64,14 @@ class Peers:
         self._pool = ThreadPoolExecutor(_ASKERS_PER_PEER * max(1, len(settings.peers)), "ask-peers")
 
     def join(self) -> bool:
-        """Contact all peers and learn the state from the first that is ready; return whether there was one.
+        """Contact all peers, then learn the state from one that is ready; return whether there was one.
 
-        Peers that cannot be reached are tried again in the background.
+        The greetings come first: a peer that was greeted tells this server of every save from then on, and what was
+        answered before is in the state. Peers that cannot be reached are tried again in the background.
         """
         for link in self._links.values():
             link.start()
-        deadline = time.monotonic() + JOIN_SECONDS
-        for _ in self._links:
-            try:
-                link, hello = self._contacts.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return False
-            if hello and hello.ready and self._fetch_state(link.peer):
-                return True
-        return False
+        return any(hello.ready and self._fetch_state(link.peer) for link, hello in self._first_contacts())
 
     def tell(self, kind: Kind, copy: Copy) -> None:
         """Send a change to all peers; under `sync`, wait until those that are up have applied it, or time is up."""
@@ -146,6 +139,18 @@ class Peers:
                 for other in self._links.values():
                     if other is not link and other.open:
                         other.send(message)
+
+    def _first_contacts(self) -> list[tuple[PeerLink, Hello]]:
+        deadline = time.monotonic() + JOIN_SECONDS
+        greeted = []
+        for _ in self._links:
+            try:
+                link, hello = self._contacts.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if hello is not None:
+                greeted.append((link, hello))
+        return greeted
 
     def _fetch_state(self, peer: Peer) -> bool:
         client = PeerClient(peer, self._settings.peer_secret, self._settings.timeout_seconds)

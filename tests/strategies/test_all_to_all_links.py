@@ -180,6 +180,21 @@ def test_a_restarted_server_has_the_state_before_it_is_ready():
         cluster.quiet()
 
 
+def test_sync_includes_a_server_from_the_moment_it_is_ready():
+    """Under `sync`, what is saved anywhere once a server is ready has been applied there when the save returns."""
+    with Cluster(3, replication="sync") as cluster:
+        first, second, _ = cluster.stores
+        first.create("h", CART)
+        cluster.stop_listening(2)
+        first.save("h", Changes(set={"while away": b"1"}))
+        second.save("h", Changes(set={"while away": b"2"}))
+        third = cluster.restart(2)
+        assert third.load("h").fields["while away"] == b"2"
+        for store in (second, first):
+            version = store.save("h", Changes(set={"after": b"1"}))
+            assert third.snapshot()[0].version == version
+
+
 def test_a_restart_that_nobody_noticed_is_repaired():
     """Peers that sent nothing meanwhile learn of the restart from the greeting, and send what the donor may lack."""
     with Cluster(3) as cluster:
