@@ -75,8 +75,10 @@ for i = 7 + deleted, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], '_secret', ARGV[2]) end
 local idle = math.min(now + ARGV[3], tonumber(redis.call('HGET', KEYS[1], '_absolute')))
 redis.call('HSET', KEYS[1], '_origin', ARGV[1], '_idle', whole(idle))
+local saved = redis.call('HINCRBY', KEYS[1], '_version', 1)
+-- Last: where the absolute deadline has just passed this deletes the key, and a command after it would make a new one.
 redis.call('PEXPIREAT', KEYS[1], whole(idle))
-return redis.call('HINCRBY', KEYS[1], '_version', 1)
+return saved
 """
 )
 

@@ -1,0 +1,42 @@
+"""Values and names that have broken session stores."""
+
+VALUES = {
+    "null": None,
+    "empty text": "",
+    "NUL character": "a\0b",
+    "an escaped NUL": "\\u0000",
+    "control characters": "".join(map(chr, range(1, 32))) + "\x7f",
+    "quotes and backslashes": '"\'\\\\"{}[],: %s $1 {table} --',
+    "beyond the first plane": "日本語 🛒 \u2028\u2029\ufeff\uffff",
+    "a number in a text": "1e400",
+    "text that looks like an escape": {"$json": "1"},
+    "an object with such a key": {"zzzzzzzz": 1, "$json": ["\0"]},
+    "large float": 1e300,
+    "float that is whole": 1e16,
+    "tiny float": 5e-324,
+    "minus zero": [-0.0],
+    "float with a point": 3.0,
+    "third": 1 / 3,
+    "large integer": 2**80,
+    "negative integer": -(2**63),
+    "false beside zero": [False, 0, True, 1],
+    "order of keys": {"b": 1, "a": 2, "aa": 3, "": 4},
+    "nested": {"a": [{"b": [[], {}, [None]]}]},
+    "long": "x" * 60_000,
+}
+
+NAMES = [
+    "",
+    "a\0b",
+    "$json",
+    '$json"x"',
+    "_version",
+    "_secret",
+    "f:f:",
+    '"quoted" \\ {comma,}',
+    "a b\n\t",
+    "日本語🛒",
+    "NULL",
+    "cart:3f",
+    "{handle}",
+]

@@ -1,0 +1,215 @@
+"""Sessions in PostgreSQL: layout, round trips by the server's own log, sweeping, and what jsonb cannot hold."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+
+import hypothesis
+import msgspec
+import psycopg
+import pytest
+from behind_flask import Shop
+from conformance import SECRET_HASH, at_once, begin, canonical, packed, shown, wait_until
+from faults import EngineFails
+from hypothesis import strategies as st
+
+from lab.engines.postgresql import PostgreSQL
+from strategies.contract import Changes, NewSession, StoreSettings, StoreUnavailable
+from strategies.database import CONNECTIONS_PER_SERVER, DatabaseStore
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.sampled_from(["$json", "\0", "1e5", ",1e5", "-0.0", "\\u0000"]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    max_leaves=12,
+)
+
+
+@pytest.fixture
+def namespace():
+    """Return a table's name of the test's own."""
+    return f"test_{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def store(database_url, namespace):
+    """Return a store with a table of its own."""
+    store = DatabaseStore.open(StoreSettings(database_url=database_url, namespace=namespace))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def connection(database_url):
+    """Return a connection for looking into the database."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+class TestPostgreSQLFails(EngineFails):
+    """PostgreSQL pauses, dies and comes back."""
+
+    engine_class = PostgreSQL
+    store_class = DatabaseStore
+
+
+def test_layout(store, connection, namespace):
+    """A session is one row whose fields SQL can look into."""
+    handle = begin(store, user="ann", **{"cart:1": {"product": 7, "quantity": 2}})
+    row = connection.execute(
+        f"""SELECT version, origin, secret_hash, data->>'user', (data->'cart:1'->>'quantity')::int,
+            idle_deadline < absolute_deadline FROM "{namespace}" WHERE handle = %s""",
+        (handle,),
+    ).fetchone()
+    assert row == (1, "web-1", SECRET_HASH, "ann", 2, True)
+
+
+def test_no_index_on_deadlines(store, connection, namespace):
+    """The one index is the primary key's, and pages have room, so that touches can stay on their page."""
+    indexes = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = %s", (namespace,)).fetchall()
+    assert [("(handle)" in definition) for (definition,) in indexes] == [True]
+    options = connection.execute("SELECT reloptions FROM pg_class WHERE relname = %s", (namespace,)).fetchone()
+    assert options == (["fillfactor=80"],)
+
+
+@hypothesis.settings(
+    max_examples=150, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(name=st.text(st.characters(exclude_categories=["Cs"])), value=JSON)
+def test_any_json(store, name, value):
+    """Every field that JSON can write comes back equal, of the same types, and of the same length."""
+    value = msgspec.json.decode(msgspec.json.encode(value))
+    field = {name: msgspec.json.encode(value)}
+    handle = secrets.token_urlsafe(16)
+    store.create(handle, NewSession(SECRET_HASH, field))
+    store.save(handle, Changes(set=field, deleted=frozenset(field)))
+    ((name_back, packed_back),) = store.load(handle).fields.items()
+    assert (name_back, len(packed_back)) == (name, len(field[name]))
+    assert repr(canonical(msgspec.json.decode(packed_back))) == repr(canonical(value))
+
+
+def test_round_trips(database_url, namespace, postgresql_engine):
+    """The server's own log has one statement for a read, two for a write, one for a first write, none if untouched."""
+    if postgresql_engine.pid is None:
+        pytest.skip("the log of the PostgreSQL in LAB_DATABASE_URL cannot be read from here")
+    url = psycopg.conninfo.make_conninfo(database_url, options="-c log_statement=all -c log_min_messages=log")
+    store = DatabaseStore.open(StoreSettings(database_url=url, namespace=namespace))
+    shop = Shop(store)
+    cookie = shop.begin(a=1)
+    log = postgresql_engine._process.log
+
+    def cost(cookie, action):
+        before = log.read_text().count("execute ")
+        shop.do(cookie, action)
+        lines = log.read_text().splitlines()
+        statements = [line for line in lines if "execute " in line]
+        return [line.split("execute ")[1].split(":")[0] for line in statements[before:]]
+
+    assert cost(cookie, lambda _: None) == []
+    assert cost(cookie, dict) == ["load"]
+    assert cost(cookie, lambda session: session.update(a=2, b=3)) == ["load", "save"]
+    assert cost(cookie, lambda session: [session.rotate(), session.pop("b")]) == ["load", "save"]
+    assert cost(None, lambda session: session.update(a=1)) == ["create"]
+    store.close()
+
+
+def test_servers_that_start_together(database_url, namespace):
+    """Many servers that open the same namespace at once all find one table."""
+    settings = StoreSettings(database_url=database_url, namespace=namespace)
+    stores = at_once(*[lambda: DatabaseStore.open(settings)] * 6)
+    handle = begin(stores[0], a=1)
+    assert all(shown(store, handle) == {"a": 1} for store in stores)
+    for store in stores:
+        store.close()
+
+
+def test_swept(database_url, namespace, connection):
+    """Expired rows are removed, more than one batch of them, and live ones are left."""
+    settings = StoreSettings(database_url=database_url, namespace=namespace, sweep_seconds=0.05, idle_seconds=60)
+    store = DatabaseStore.open(settings)
+    alive = begin(store, a=1)
+    connection.execute(
+        f"""INSERT INTO "{namespace}" SELECT 'old-' || i, 1, '', '', '{{}}', now() - interval '1 s', now()
+            FROM generate_series(1, 450) AS i"""
+    )
+    wait_until(lambda: connection.execute(f'SELECT handle FROM "{namespace}"').fetchall() == [(alive,)])
+    store.close()
+
+
+def test_bounded_connections(store, connection):
+    """However many threads call, a server has a bounded number of connections."""
+    handle = begin(store, a=1)
+
+    def mine():
+        query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s"
+        return connection.execute(query, (f"%{store.settings.namespace}%",)).fetchone()[0]
+
+    at_once(*[lambda: [store.load(handle) for _ in range(50)]] * 16)
+    assert mine() <= CONNECTIONS_PER_SERVER + 1
+
+
+def test_connections_ended_by_the_server(store, connection):
+    """Idle connections that the server has closed meanwhile are noticed before they are used."""
+    handle = begin(store, a=1)
+    at_once(*[lambda: [store.load(handle) for _ in range(20)]] * 4)
+    pattern = f"%{store.settings.namespace}%"
+    ended = connection.execute(
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
+        " WHERE query LIKE %s AND pid <> pg_backend_pid()",
+        (pattern,),
+    ).fetchone()[0]
+    assert ended >= 1
+    assert shown(store, handle) == {"a": 1}
+
+
+def test_locked_row(database_url, namespace, connection):
+    """A save that another transaction holds up fails in time, and is not applied after all."""
+    settings = StoreSettings(database_url=database_url, namespace=namespace, timeout_seconds=0.3)
+    store = DatabaseStore.open(settings)
+    handle = begin(store, a=1)
+    with connection.transaction():
+        connection.execute(f'SELECT 1 FROM "{namespace}" FOR UPDATE')
+        with pytest.raises(StoreUnavailable):
+            store.save(handle, Changes(set=packed(a=2)))
+        wait_until(lambda: not waiting_for_locks(connection))
+    assert shown(store, handle) == {"a": 1}
+    store.close()
+
+
+def waiting_for_locks(connection):
+    """Return how many statements wait for a lock."""
+    return connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]
+
+
+@pytest.mark.parametrize("namespace", ["", 'x"; DROP TABLE y; --', "a-b", "x" * 64, "ü"])
+def test_names_of_tables(database_url, namespace):
+    """A namespace that cannot name a table is refused."""
+    with pytest.raises(StoreUnavailable, match="cannot name a table"):
+        DatabaseStore.open(StoreSettings(database_url=database_url, namespace=namespace))
+
+
+def test_no_url():
+    """Without a URL the store says what is missing."""
+    with pytest.raises(StoreUnavailable, match="database_url"):
+        DatabaseStore.open(StoreSettings())
+
+
+def test_dead_port():
+    """A port where nobody listens is reported at once, in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(StoreUnavailable):
+        DatabaseStore.open(StoreSettings(database_url=f"postgresql://lab@127.0.0.1:{port}/postgres"))
+
+
+def test_sweeper_ends(store):
+    """Closing the store ends its thread."""
+    store.close()
+    assert not store._sweeper._thread.is_alive()
+    assert store._sweeper._thread not in threading.enumerate()
