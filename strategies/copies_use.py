@@ -31,7 +31,7 @@ class CopiesUse:
         """Something from another server has been merged."""
         if after.ended:
             self.forget(after.handle)
-        elif before is None or before.version != after.version:
+        elif before is None or (before.version, before.fields) != (after.version, after.fields):
             self._count(after)
 
     def _count(self, after: Copy) -> None:

@@ -8,7 +8,9 @@ import pytest
 from all_to_all_cluster import SECRET, Cluster, wait_until
 
 from strategies.all_to_all import AllToAllStore
+from strategies.clock import stamp_at
 from strategies.contract import Changes, NewSession, Peer, SessionGone, StoreSettings, UnsupportedPolicy
+from strategies.peer_http import Message
 
 CART = NewSession("hash", {"cart:1": b'{"product":7}'})
 
@@ -201,6 +203,20 @@ def test_copies_are_counted_by_their_use(cluster):
     assert uses == [[0, 0], [2, 1], [2, 0]]
     assert details(second)["changes_received"] == 4
     assert details(second)["changes_read"] == 2
+
+
+def test_a_change_that_arrives_late_is_counted_but_makes_no_foreign_copy(cluster):
+    """Where this server saved last, an older save from elsewhere is a change received; the copy stays its own."""
+    first, second, _ = cluster.stores
+    first.create("h", CART)
+    cluster.quiet()
+    keep_from(cluster, 1, 0)
+    saved = second.save("h", Changes(set={"user": b"1"}))
+    wait_until(lambda: stamp_at(time.time()) > saved)
+    first.save("h", Changes(set={"recent": b"[]"}))
+    first.received([Message("save", second.snapshot()[0])], 0)
+    assert first.load("h").fields == {**CART.fields, "user": b"1", "recent": b"[]"}
+    assert (details(first)["changes_received"], details(first)["foreign_copies"]) == (1, 0)
 
 
 def test_messages_are_counted_by_kind_on_both_sides(cluster):
