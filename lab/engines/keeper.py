@@ -7,7 +7,9 @@ that, the watchdog does it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -19,7 +21,7 @@ import psutil
 
 from lab.engines.user import shared_temporary_folder
 from lab.engines.watchdog import GRACE_SECONDS, Watchdog
-from lab.errors import EngineFailed, LabError, from_os_error
+from lab.errors import DiskFull, EngineFailed, LabError, from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 # The program is started only after the watchdog knows its process id: a shell waits for a line, and becomes it.
 # When the lab dies in between, the line never comes.
 _GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
+
+_FAILURE = re.compile(r"\b(error|fatal|panic|emerg|could not|can't)\b", re.IGNORECASE)
 
 START_SECONDS = 20.0
 """How long an engine may take until it answers."""
@@ -113,10 +117,16 @@ class Process:
         self._ended()
         return int(self._popen.returncode)
 
+    def failure(self, what: str) -> LabError:
+        """Return the error to raise: what happened, and what the program said last, in one line."""
+        kind = DiskFull if self.said(os.strerror(errno.ENOSPC)) else EngineFailed
+        return kind(f"{what}. {self.last_words()}")
+
     def last_words(self) -> str:
-        """Return the last line of its log, with the log's path, as part of one clear line."""
-        last = next((line.strip() for line in reversed(self._output().splitlines()) if line.strip()), "none")
-        return f"Its last words: {last} (log: {self.log})"
+        """Return the last line of its log, or the last that speaks of a failure, with the log's path."""
+        lines = [line.strip() for line in self._output().splitlines() if line.strip()]
+        telling = [line for line in lines if _FAILURE.search(line)]
+        return f"Its last words: {(telling or lines or ['none'])[-1]} (log: {self.log})"
 
     def said(self, text: str) -> bool:
         """Return whether it wrote a text to its log."""

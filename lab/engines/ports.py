@@ -7,7 +7,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lab.errors import EngineFailed, PortsExhausted, from_os_error
+from lab.errors import PortsExhausted, from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def on_free_port(
             return process, port
         process.stop()
         if not process.said(_TAKEN):
-            raise EngineFailed(f"{engine} did not start. {process.last_words()}")
+            raise process.failure(f"{engine} did not start")
     raise PortsExhausted(f"{engine} found {_ATTEMPTS} ports taken, one after the other. {process.last_words()}")
 
 

@@ -167,7 +167,7 @@ def _initialise(programs: Path, data: Path, keeper: Keeper, user: str | None) ->
         options += ["-c", "scram_iterations=1"]  # 144 random bits need no stretching, and pools open faster
     process = keeper.launch("initdb", [programs / "initdb", "-D", data, *options], user=user)
     if process.finish() != 0:
-        raise EngineFailed(f"PostgreSQL could not make its data folder. {process.last_words()}")
+        raise process.failure("PostgreSQL could not make its data folder")
     secret.unlink()
     return password
 

@@ -122,8 +122,7 @@ def _family(roots: set[int], now: dict[int, Seen]) -> dict[int, str]:
     return {pid: now[pid].birth for pid in family}
 
 
-def _alive(births: dict[int, str]) -> list[int]:
-    now = processes()
+def _alive(births: dict[int, str], now: dict[int, Seen]) -> list[int]:
     return [pid for pid, birth in births.items() if pid in now and now[pid].birth == birth]
 
 
@@ -135,7 +134,7 @@ def _send(pids: Iterable[int], signum: int) -> None:
 
 def _wait(births: dict[int, str]) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
-    while _alive(births) and time.monotonic() < deadline:
+    while _alive(births, processes()) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
@@ -144,13 +143,14 @@ def main(folder: str) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     signals, births = _listen()
-    left = {pid for pid in _alive(births) if pid in signals}
-    family = _family(left, processes())
+    now = processes()
+    left = {pid for pid in _alive(births, now) if pid in signals}
+    family = _family(left, now)
     for pid in left:
         _send([pid], signals[pid])
     _send(family, signal.SIGCONT)  # a paused process would not hear its signal
     _wait(family)
-    _send(_alive(family), signal.SIGKILL)
+    _send(_alive(family, processes()), signal.SIGKILL)
     _wait(family)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,0 +1,174 @@
+"""Nothing outlives the lab: not after Ctrl-C, an exception or a `kill -9`, whenever it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from secrets import token_hex
+
+import psutil
+import pytest
+
+from lab.engines import watchdog
+
+ROOT = Path(__file__).parents[1]
+GONE_SECONDS = 15.0
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from lab.cluster import ClusterSpec, Lab
+
+with Lab(Path(sys.argv[1])) as lab:
+    clusters = lab.start(*[ClusterSpec(name=n, strategy=n, servers=2) for n in ("all-to-all", "redis")])
+    for engine in (lab.redis, lab.postgresql, *(cluster.balancer for cluster in clusters)):
+        assert engine.pid
+        if "paused" in sys.argv[2]:
+            engine.pause()
+    if "paused" in sys.argv[2]:
+        clusters[0].servers[0].process._signal(signal.SIGSTOP)
+    print("up", flush=True)
+    if "exception" in sys.argv[2]:
+        raise RuntimeError("as if something broke")
+    signal.pause()
+"""
+
+
+class RunningLab:
+    """A lab in a process of its own, whose every descendant can be recognised."""
+
+    def __init__(self, how):
+        # Short, and open to the user that PostgreSQL runs as. All that belongs to the lab carries this name: in its
+        # environment, its command line or the folder where it works.
+        self.place = Path("/tmp") / f"orphans-{token_hex(4)}"
+        self.run = self.place / "run"
+        self.run.mkdir(parents=True)
+        self.place.chmod(0o711)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(self.run), how],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(self.place)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until_up(self):
+        """Wait until it serves; return how many processes it has by then."""
+        assert self.process.stdout.readline() == "up\n", self.process.stderr.read()
+        return len(self.survivors())
+
+    def survivors(self):
+        """Return what lives of it: itself, engines, servers, watchdog. A zombie does not live."""
+        return [one for one in psutil.process_iter() if self._belongs(one)]
+
+    def folders(self):
+        """Return what is left of its temporary folders."""
+        return [entry for entry in self.place.iterdir() if entry != self.run]
+
+    def is_gone(self):
+        """Wait until nothing is left; return whether that came."""
+        deadline = time.monotonic() + GONE_SECONDS
+        while self.folders() or self.survivors():  # folders first: it is the cheaper question
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _belongs(self, process):
+        with contextlib.suppress(psutil.Error):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            marks = [*process.cmdline(), process.cwd(), *process.environ().values()]
+            return any(str(self.place) in mark for mark in marks)
+        return False
+
+
+@pytest.fixture
+def start():
+    """Start labs; whatever a failed test left behind is ended here."""
+    labs = []
+
+    def start(how=""):
+        labs.append(RunningLab(how))
+        return labs[-1]
+
+    yield start
+    for lab in labs:
+        with contextlib.suppress(psutil.Error):
+            for process in lab.survivors():
+                process.kill()
+        lab.process.communicate()
+        shutil.rmtree(lab.place)
+
+
+@pytest.mark.parametrize(
+    ("how", "signum"),
+    [
+        ("interrupted", signal.SIGINT),
+        ("killed", signal.SIGKILL),
+        ("killed while everything is paused", signal.SIGKILL),
+        ("ended by an exception", None),
+    ],
+)
+def test_nothing_outlives_the_lab(start, how, signum):
+    """Engines with their children, balancers, web servers and folders are gone soon after the lab, however it ends."""
+    lab = start(how)
+    assert lab.wait_until_up() > 18 or how == "ended by an exception"
+    if signum:
+        lab.process.send_signal(signum)
+    assert lab.is_gone(), lab.survivors()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6])
+def test_nothing_outlives_a_lab_that_is_killed_while_it_starts(start, seconds):
+    """Killed this long after its temporary folder appears, it leaves nothing: there is no unwatched moment."""
+    lab = start()
+    while not lab.folders():
+        time.sleep(0.001)
+    time.sleep(seconds)
+    lab.process.kill()
+    assert lab.is_gone(), lab.survivors()
+
+
+def test_a_killed_fork_server_takes_its_web_servers_along(start):
+    """Web servers end with the process that forked them."""
+    lab = start()
+    lab.wait_until_up()
+    servers = [one for one in lab.survivors() if "lab.servers.forkserver" in one.cmdline()]
+    forkserver = next(one for one in servers if any(one == other.parent() for other in servers))
+    assert len(servers) == 5
+    forkserver.kill()
+    _, alive = psutil.wait_procs(servers, timeout=5)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+    lab.process.send_signal(signal.SIGINT)
+    assert lab.is_gone(), lab.survivors()
+
+
+def test_the_watchdog_spares_a_process_that_only_has_the_number(tmp_path):
+    """A process id that was given to another process since is not signalled."""
+    mine = psutil.Process().pid
+    births = {mine: "of another process"}
+    now = watchdog.processes()
+    assert watchdog._alive(births, now) == []
+    assert watchdog._alive({mine: now[mine].birth}, now) == [mine]
+
+
+def test_the_watchdog_sees_alike_by_proc_and_by_ps():
+    """Where there is no /proc, `ps` tells the same family."""
+    if not Path("/bin/ps").exists():
+        pytest.skip("/bin/ps is missing")
+    by_ps, mine = watchdog._processes_by_ps(), os.getpid()
+    assert by_ps[mine].parent == os.getppid()
+    assert by_ps[mine].birth
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        family = watchdog._family({mine}, watchdog._processes_by_ps())
+        assert {mine, child.pid} <= family.keys()
+        assert watchdog._family({mine}, watchdog.processes()).keys() >= {mine, child.pid}
+        child.kill()
