@@ -18,7 +18,7 @@ from lab.experiments.measured import Measured
 from lab.experiments.order import balanced_order
 from lab.experiments.runs import Clock, Steps, carry_out, durability, machine, versions
 from lab.experiments.timed import TWIN, Stage, measure_blocks
-from lab.experiments.usage import read, storage_ladder
+from lab.experiments.usage import begin, end, storage_ladder
 from loadtests.client import ArmTarget, Generator
 from loadtests.lifecycle import Roles
 from loadtests.plans import shopping_plans, warmup_plan
@@ -238,14 +238,14 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
         for arm, plan in [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]:
             measured.history += bench.load.run([(arm, plan)]).operations
             steps.advance()
-        before = {name: read(bench.lab, cluster) for name, cluster in clusters.items()}
+        before = {name: begin(bench.lab, cluster) for name, cluster in clusters.items()}
         steps.begin(f"measuring {chosen.blocks} blocks of {len(names) + 1} slices", total=chosen.blocks)
         plans = shopping_plans(chosen.seed, rate_rps=chosen.rate, seconds=size.slice_seconds, shoppers=SHOPPERS)
         order = balanced_order([*names, BASELINE + TWIN], chosen.blocks, chosen.seed)
         stage = Stage(bench.lab, bench.load, clusters)
         measured.timed = measure_blocks(stage, order, plans.__next__, steps.advance)
         for name, cluster in clusters.items():
-            measured.usage[name] = (before[name], read(bench.lab, cluster))
+            measured.usage[name] = (before[name], end(bench.lab, cluster))
         pieces = [*measured.timed.slices, *measured.timed.discarded]
         measured.history += [operation for piece in pieces for operation in piece.operations]
         steps.begin("looking at every cart on every server")
@@ -261,12 +261,12 @@ def _untimed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured:
     rates = {spec.name: chosen.rate if spec.replication == "sync" else chosen.rate * UNTIMED_SHARE for spec in specs}
     with bench.clusters(specs) as clusters:
         measured.history += scenarios.enter(bench.load, rates, seed=chosen.seed, shoppers=SHOPPERS)
-        before = {name: read(bench.lab, cluster) for name, cluster in clusters.items()}
+        before = {name: begin(bench.lab, cluster) for name, cluster in clusters.items()}
         measured.history += scenarios.shop(
             bench.load, rates, seed=chosen.seed, seconds=size.untimed_seconds, shoppers=SHOPPERS
         )
         for name, cluster in clusters.items():
-            measured.usage[name] = (before[name], read(bench.lab, cluster))
+            measured.usage[name] = (before[name], end(bench.lab, cluster))
         measured.history += scenarios.final_views(bench.load, clusters)
 
 

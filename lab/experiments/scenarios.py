@@ -135,8 +135,9 @@ def lifecycle(
 def held_up(operations: Sequence[Operation], idle_seconds: float, absolute_seconds: float) -> set[str]:
     """Return the shoppers whom the machine kept from their plan, so that they show nothing about lifetimes.
 
-    An ordinary request must come before its session's end, with a tenth of the idle lifetime to spare (so much may a
-    throttled touch be behind); a request that is late because of a lifetime must come after it. Only times decide,
+    An ordinary request must come after the login was answered and before its session's end, with a tenth of the idle
+    lifetime to spare (so much may a throttled touch be behind); a request that is late because of a lifetime must come
+    after it. Only times decide,
     never an answer.
     """
     by_shopper: dict[str, list[Operation]] = defaultdict(list)
@@ -155,7 +156,8 @@ def _kept_to_plan(own: Sequence[Operation], idle_seconds: float, absolute_second
             return False
         if operation.late is None:
             silent, age = operation.t1_ns - latest.t0_ns, operation.t1_ns - login.t0_ns
-            if silent > 0.9 * idle_seconds * 1e9 or age > absolute_seconds * 1e9:
+            too_late = silent > 0.9 * idle_seconds * 1e9 or age > absolute_seconds * 1e9
+            if too_late or operation.t0_ns < login.t1_ns:
                 return False
             latest = operation
     return True

@@ -13,7 +13,7 @@ from strategies import find
 from strategies.contract import Census
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lab.cluster import Cluster, Lab
 
@@ -32,24 +32,38 @@ class Usage(msgspec.Struct, frozen=True):
     links: dict[str, traffic.Link]
 
 
-def read(lab: Lab, cluster: Cluster) -> Usage:
-    """Read an arm's meters, after its servers have told each other everything."""
+def begin(lab: Lab, cluster: Cluster) -> Usage:
+    """Read an arm's meters before a phase, after its servers have told each other everything."""
     cluster.quiet()
-    census, balancer, sockets = cluster.census(), cluster.balancer.traffic(), cluster.sockets()
+    census = cluster.census()
+    return Usage(census, _links(lab, cluster, census))
+
+
+def end(lab: Lab, cluster: Cluster) -> Usage:
+    """Read them after it. A census talks to the store itself, so here it comes last, and in `begin` first."""
+    cluster.quiet()
+    links = _links(lab, cluster, {})
+    census = cluster.census()
+    messages = traffic.Link(links["server_server"].bytes, 2 * _peer_requests(census))
+    return Usage(census, {**links, "server_server": messages})
+
+
+def _peer_requests(census: Mapping[str, Census]) -> int:
+    return int(sum(taken.details.get("requests_sent", 0) for taken in census.values()))
+
+
+def _links(lab: Lab, cluster: Cluster, census: Mapping[str, Census]) -> traffic.Links:
+    sockets, balancer = cluster.sockets(), cluster.balancer.traffic()
     ports = traffic.store_ports(lab.postgresql.url, lab.redis.url if lab.redis else None)
     internal = frozenset(traffic.port_of(server.internal_url) for server in cluster.servers)
-    peer_requests = int(sum(taken.details.get("requests_sent", 0) for taken in census.values()))
-    return Usage(
-        census,
-        {
-            **traffic.balancer_links(
-                balancer.requests,
-                balancer.client_received_bytes + balancer.client_sent_bytes,
-                balancer.server_sent_bytes + balancer.server_received_bytes,
-            ),
-            **traffic.server_links(sockets, peer_requests, ports, internal),
-        },
-    )
+    return {
+        **traffic.balancer_links(
+            balancer.requests,
+            balancer.client_received_bytes + balancer.client_sent_bytes,
+            balancer.server_sent_bytes + balancer.server_received_bytes,
+        ),
+        **traffic.server_links(sockets, _peer_requests(census), ports, internal),
+    }
 
 
 def per_request(before: Usage, after: Usage, requests: int) -> dict[str, dict[str, float | None]]:
@@ -86,7 +100,7 @@ class StorageFinding(msgspec.Struct, frozen=True):
     Attributes:
         holding: which sessions stand where, on the highest rung.
         ladder: bytes that the holders occupied at each rung.
-        engine: what else PostgreSQL says: live and dead rows, updates, bytes of its log (WAL); empty for other holders.
+        engine: what else PostgreSQL says: live and dead rows, bytes of its log (WAL); empty for other holders.
     """
 
     holding: storage.Holding
@@ -125,7 +139,7 @@ def _table_size(lab: Lab, cluster: Cluster) -> dict[str, float]:
     """Return what PostgreSQL says of the table with the sessions: bytes with indexes and TOAST, live and dead rows."""
     table = cluster.namespace
     query = """
-        SELECT pg_total_relation_size(c.oid), s.n_live_tup, s.n_dead_tup, s.n_tup_upd, s.n_tup_hot_upd
+        SELECT pg_total_relation_size(c.oid), s.n_live_tup, s.n_dead_tup
         FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE c.relname = %s
     """
     with psycopg.connect(lab.postgresql.url) as connection:
@@ -133,9 +147,7 @@ def _table_size(lab: Lab, cluster: Cluster) -> dict[str, float]:
         row = connection.execute(query, [table]).fetchone()
         if row is None:
             return {}
-        return dict(
-            zip(("relation_bytes", "live_rows", "dead_rows", "updates", "hot_updates"), map(float, row), strict=True)
-        )
+        return dict(zip(("relation_bytes", "live_rows", "dead_rows"), map(float, row), strict=True))
 
 
 class Wal:

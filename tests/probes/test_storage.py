@@ -1,0 +1,116 @@
+"""Copies and bytes of sessions: a known number is stored, and counted back, under every strategy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lab.cluster import ClusterSpec, Lab
+from lab.errors import LabError
+from lab.experiments.usage import shared_store, storage_ladder
+from lab.probes.storage import Ladder, climb, fill, holding, memory_of
+from strategies import STRATEGIES
+from strategies.contract import Census
+
+SESSIONS = 12
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Engines of their own for this file."""
+    with Lab(tmp_path_factory.mktemp("storage")) as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_sessions_made_through_the_balancer_are_all_found(lab, strategy):
+    """N sessions give N ids, `servers` times as many copies where every server holds all, and bytes that rise."""
+    (cluster,) = lab.start(ClusterSpec(name=f"{strategy} probe", strategy=strategy, servers=2))
+    try:
+        found = storage_ladder(lab, cluster, (4, SESSIONS))
+    finally:
+        lab.stop(cluster)
+
+    # Under `isolated` a shopper's session is begun anew on each server, so there are more of them.
+    lost_on_the_way = strategy == "isolated"
+    assert found.holding.sessions == SESSIONS or lost_on_the_way
+    assert found.holding.copies_per_session == (2 if strategy == "all-to-all" else 1)
+    assert found.ladder.sessions == [4, SESSIONS]
+    assert found.holding.logical_bytes_per_session > 10
+    in_store = shared_store(strategy)
+    assert (in_store in found.holding.held) == (in_store is not None)
+    if strategy == "database":
+        assert found.engine["live_rows"] == SESSIONS
+        assert 0 < found.engine["dead_rows"] <= 3 * SESSIONS
+        assert found.engine["wal_bytes"] > 0
+
+
+def test_copies_on_servers_are_counted_one_by_one():
+    """Two servers that share one session and hold one each alone make four copies of three sessions."""
+    found = holding({"web-1": census(["a", "b"], 200), "web-2": census(["a", "c"], 240)}, None)
+
+    assert (found.sessions, found.copies) == (3, 4)
+    assert found.copies_per_session == pytest.approx(4 / 3)
+    assert found.logical_bytes_per_session == pytest.approx(440 / 4)
+
+
+def test_a_shared_store_is_scanned_once():
+    """What every server reports of the shared store is one copy, and the servers hold none."""
+    found = holding({"web-1": census(["a", "b"], 200), "web-2": census(["a", "b"], 200)}, "Redis")
+
+    assert (found.sessions, found.copies) == (2, 2)
+    assert found.held == {"web-1": [], "web-2": [], "Redis": ["a", "b"]}
+
+
+def test_the_slope_of_the_ladder_leaves_out_what_an_empty_holder_occupies():
+    """Bytes per session are the slope; the intercept does not matter, and one rung has no slope."""
+    sizes = iter([1_000_000 + 150 * n for n in (10, 20, 40)])
+
+    assert climb([10, 20, 40], lambda _: None, lambda: next(sizes)).bytes_per_session == pytest.approx(150)
+    assert Ladder([10], [5]).bytes_per_session is None
+
+
+def test_rungs_say_how_many_more_sessions_to_make():
+    """Each rung is a total: the ladder asks for the difference only."""
+    asked = []
+    climb([10, 25, 60], asked.append, lambda: 0)
+
+    assert asked == [10, 15, 35]
+
+
+def test_memory_is_read_back():
+    """A process that fills 40 MB more occupies about 40 MB more."""
+    code = (
+        "import sys; sys.stdin.readline(); x = bytearray(40_000_000); print('full', flush=True); sys.stdin.readline()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as process:
+        before = memory_of([process.pid])
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        grown = memory_of([process.pid]) - before
+        process.communicate("\n")
+
+    assert grown == pytest.approx(40_000_000, rel=0.05)
+
+
+def test_a_server_that_died_is_one_clear_line():
+    """Measuring the memory of a dead process says what happened."""
+    process = subprocess.Popen(["/bin/true"])
+    process.wait()
+
+    with pytest.raises(LabError, match="ended while its memory was measured"):
+        memory_of([process.pid])
+
+
+def test_a_shop_that_does_not_answer_is_one_clear_line():
+    """A ladder on a balancer that is gone says so."""
+    with pytest.raises(LabError, match="did not answer"):
+        fill("http://127.0.0.1:9", 1, "x")
+
+
+def census(handles, size):
+    """Make up what a server reports."""
+    return Census(tuple(handles), size, None, 0, 0, 0, 0, 0)
