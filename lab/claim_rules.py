@@ -75,7 +75,7 @@ def copies_unused(results: Results) -> Judgement:
     if rate is None:
         return Judgement("cannot tell", "No session had a copy on another server.")
     spread = _at(results, "strategies", "all-to-all", "copies_unused", "rate", "estimate")
-    beside = "" if spread is None else f"; under plain round robin it is {spread:.0%}"
+    beside = "" if spread is None else f"; under plain round robin it is {100 * spread:.0f} %"
     evidence = f"{_n(never_read)} of {_n(copies)} extra copies ({_share(rate)}) were never read with affinity{beside}."
     numbers = {"copies": copies, "never_read": never_read, **_numbers("rate", rate), "round_robin": spread}
     return Judgement(_by_interval(rate, holds_from=0.9, fails_to=0.5), evidence, numbers)
@@ -252,8 +252,8 @@ def _n(count: float) -> str:
 
 def _share(rate: Interval) -> str:
     if rate.low is None or rate.high is None:
-        return f"{rate.estimate:.1%}"
-    return f"{rate.estimate:.1%}, 95 % interval {rate.low:.1%} to {rate.high:.1%}"
+        return f"{100 * rate.estimate:.1f} %"
+    return f"{100 * rate.estimate:.1f} %, 95 % interval {100 * rate.low:.1f} to {100 * rate.high:.1f} %"
 
 
 def _times(ratio: Interval) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import functools
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 import msgspec
+from markupsafe import Markup, escape
 
 from lab.report import style, summary
 from lab.report.charts.chart import interval, number, size
@@ -96,6 +98,7 @@ def render(run: Run, charts: Sequence[Drawn]) -> str:
         words=WORDS.items(),
         colour=lambda name: style.look(name).colour,
         tone=lambda word: _TONES.get(word, ""),
+        code=_code,
     )
 
 
@@ -104,6 +107,11 @@ def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.ChainableUndefined)
     return environment.get_template("page.html.j2")
+
+
+def _code(text: str) -> Markup:
+    """Show what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped here
 
 
 def _figure(chart: Drawn) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def shade(colour: str, strength: float) -> str:
 
 def dress(figure: Figure, title: str, subtitle: str, note: str) -> None:
     """Write the title (what was found), the subtitle (of what) and the note (how to read it) around a chart."""
-    lines = textwrap.wrap(title, 78, break_on_hyphens=False)
+    lines = textwrap.wrap(title, 75, break_on_hyphens=False)
     figure.text(0.022, 0.972, "\n".join(lines), size=15, weight="bold", va="top", linespacing=1.25)
     top = 0.972 - 0.057 * len(lines)
     if subtitle:

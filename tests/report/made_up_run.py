@@ -256,18 +256,23 @@ def _storage(name: str) -> dict[str, Any]:
     random = np.random.default_rng(5)
     sessions = [f"{index:012x}" for index in random.integers(0, 2**40, 40)]
     if name in STORE:
-        held = {STORE[name]: sessions}
+        held = {**{server: [] for server in SERVERS}, STORE[name]: sessions}
     elif name == "all-to-all":
         held = dict.fromkeys(SERVERS, sessions)
     else:
+        share = 0.65 if name == "isolated" else 0.0
         owner = random.integers(0, len(SERVERS), len(sessions))
-        held = {s: [h for h, o in zip(sessions, owner, strict=True) if SERVERS[o] == s] for s in SERVERS}
+        extra = random.random((len(SERVERS), len(sessions))) < share
+        held = {
+            server: [handle for at, handle in enumerate(sessions) if owner[at] == index or extra[index][at]]
+            for index, server in enumerate(SERVERS)
+        }
     physical = {"isolated": 5200.0, "sticky": 2300.0, "all-to-all": 11400.0, "database": 1450.0, "redis": 980.0}
     return {
         "copies_per_session": copies,
         "logical_bytes_per_session": 310.0 * copies,
         "physical_bytes_per_session": physical[name],
-        "held": held,
+        "held_by": held,
     }
 
 
@@ -281,6 +286,7 @@ def _traffic(name: str) -> dict[str, Any]:
             "balancer_server": 1630.0,
             "server_server": between,
             "server_store": store,
+            "server_origin": 1240.0,
         },
         "messages_per_request": {
             "client_balancer": 2.0,

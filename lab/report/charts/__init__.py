@@ -10,7 +10,20 @@ import msgspec
 from matplotlib.figure import Figure
 
 from lab.report import style
-from lab.report.charts import cpu, ratios
+from lab.report.charts import (
+    consistency,
+    cpu,
+    noise,
+    ratios,
+    servers,
+    storage,
+    tail,
+    traffic,
+    two_tabs,
+    visibility,
+    where,
+    witness,
+)
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
 
 if TYPE_CHECKING:
@@ -20,7 +33,17 @@ if TYPE_CHECKING:
 
 CHARTS: dict[str, Draw] = {
     "latency-ratios": ratios.draw,
+    "latency-tail": tail.draw,
     "cpu": cpu.draw,
+    "where-sessions-live": where.draw,
+    "storage": storage.draw,
+    "traffic": traffic.draw,
+    "consistency": consistency.draw,
+    "witness": witness.draw,
+    "visibility": visibility.draw,
+    "two-tabs": two_tabs.draw,
+    "requests-per-server": servers.draw,
+    "noise": noise.draw,
 }
 
 
@@ -61,6 +84,7 @@ def draw_one(run: Run, name: str, folder: Path) -> Drawn:
         return Drawn(name, None, b"", str(reason))
     style.dress(figure, caption.title, caption.subtitle, caption.note)
     figure.savefig(folder / f"{name}.png", dpi=style.PNG_DPI, metadata={"Title": caption.title})
+    figure.set_layout_engine("none")  # the layout stands; SVG need not find it again
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Title": caption.title})
     (folder / f"{name}.svg").write_bytes(svg.getvalue())

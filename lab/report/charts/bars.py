@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-_SHADES = (1.0, 0.62, 0.34, 0.14)
-_HATCHES = ("", "////", "....", "")
+_SHADES = (1.0, 0.7, 0.48, 0.3, 0.14)
+_HATCHES = ("", "////", "\\\\\\\\", "", "")
 
 
 def stack(
@@ -51,4 +51,13 @@ def stack(
         Patch(fc=style.shade(style.INK, _SHADES[index]), ec="white", hatch=_HATCHES[index], label=label)
         for index, label in enumerate(parts.values())
     ]
-    axes.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, frameon=False, fontsize=10)
+    axes.legend(
+        handles=keys,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=5,
+        frameon=False,
+        fontsize=9.5,
+        columnspacing=1.2,
+        handlelength=1.6,
+    )

@@ -77,7 +77,7 @@ def size(value: float | None) -> str:
     """Write a number of bytes: 940 B, 3.1 kB, 2.4 MB (powers of ten)."""
     if value is None:
         return NONE
-    for unit, scale, digits in (("MB", 1e6, 1), ("kB", 1e3, 1)):
+    for unit, scale, digits in (("GB", 1e9, 1), ("MB", 1e6, 1), ("kB", 1e3, 1)):
         if abs(value) >= scale:
             return f"{value / scale:,.{digits}f} {unit}"
     return f"{value:,.0f} B"
