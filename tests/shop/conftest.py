@@ -26,13 +26,13 @@ def store():
     store.close()
 
 
-def build(url, server, sessions):
+def build(url, server, sessions, cookie_name="shop_session"):
     """One server of the shop."""
     config = ShopConfig(
         server=server,
         servers=("web-1", "web-2", "web-3"),
         secret_key="a key for tests",
-        cookie_name="shop_session",
+        cookie_name=cookie_name,
         database_url=url,
         pool_size=2,
     )
@@ -44,8 +44,8 @@ def make_shop(origin_url):
     """Make shops; their connections are given back in the end."""
     made = []
 
-    def make(store, server="web-1", url=origin_url):
-        made.append(build(url, server, ServerSideSessions(store)))
+    def make(store, server="web-1", url=origin_url, cookie_name="shop_session"):
+        made.append(build(url, server, ServerSideSessions(store), cookie_name))
         return made[-1]
 
     yield make

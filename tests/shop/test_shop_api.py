@@ -185,6 +185,15 @@ def test_checkout_of_an_empty_cart(client):
     assert (response.status_code, response.json) == (400, {"error": "the cart is empty"})
 
 
+def test_orders_of_two_shops_do_not_meet(make_shop, store, client):
+    """A shop under another cookie's name has orders of its own, though the tokens and the database are the same."""
+    other = make_shop(store, cookie_name="another_session").test_client()
+    for browser in (client, other):
+        add(browser, "a")
+    first, second = (browser.post("/api/checkout", json={"token": "o-meet"}).json for browser in (client, other))
+    assert first["order"] != second["order"]
+
+
 def test_session_that_grows_too_large_is_refused(client):
     """A cart that no session can hold is refused with 413, and what was there stays."""
     with client.session_transaction() as session:
