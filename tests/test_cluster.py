@@ -202,6 +202,20 @@ def test_two_labs_side_by_side(lab, clusters, tmp_path):
     assert requests.get(f"{clusters['redis'].url}/api/cart", timeout=5).ok
 
 
+def test_a_borrowed_redis_is_left_as_it_was_found(redis_engine, tmp_path, monkeypatch):
+    """On a Redis that is not the lab's own, the lab removes its sessions, and nothing else."""
+    monkeypatch.setenv("LAB_REDIS_URL", redis_engine.url)
+    with redis_engine.connect() as client, Lab(tmp_path) as lab:
+        client.set("somebody-elses", "1")
+        (cluster,) = lab.start(ClusterSpec(name="redis", strategy="redis", servers=1))
+        with requests.Session() as shopper:
+            add(shopper, cluster.url, "x")
+        assert len(client.keys(f"{lab.namespace}*")) == 1
+        lab.__exit__()
+        assert client.keys(f"{lab.namespace}*") == []
+        assert client.get("somebody-elses") == b"1"
+
+
 @pytest.mark.parametrize(
     ("spec", "error", "line"),
     [

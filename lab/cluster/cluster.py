@@ -92,7 +92,7 @@ class Cluster:
         self._http = requests.Session()
         self._http.trust_env = False
         self._secret_key, self._peer_secret = token_hex(32), token_hex(32)
-        self._namespace = safe_name(spec.name)
+        self._name = safe_name(spec.name)
         # Equally long for all, and another one for every cluster: cookies do not know ports.
         self.cookie_name = f"session_{sha256(f'{lab.id} {spec.name}'.encode()).hexdigest()[:8]}"
         self.servers: tuple[Server, ...] = ()
@@ -106,7 +106,7 @@ class Cluster:
     @property
     def namespace(self) -> str:
         """What its sessions are kept under in a shared store: the table's name, or the keys' prefix."""
-        return f"s{self._lab.id}_{self._namespace}"
+        return f"{self._lab.namespace}{self._name}"
 
     @property
     def access_log(self) -> Path:
@@ -204,7 +204,7 @@ class Cluster:
     def _balance(self) -> None:
         self.balancer = Nginx.start(
             self._lab.keeper,
-            f"nginx-{self._namespace}",
+            f"nginx-{self._name}",
             [urlsplit(server.url).netloc for server in self.servers],
             _STATIC,
             sticky_cookie=self.cookie_name.replace("session", "server") if self.spec.sticky else None,
@@ -220,7 +220,7 @@ class Cluster:
             secret_key=self._secret_key,
             cookie_name=self.cookie_name,
             shop_database_url=self._lab.postgresql.url,
-            log=str(self._lab.server_logs / f"{self._namespace}-{server.name}.log"),
+            log=str(self._lab.server_logs / f"{self._name}-{server.name}.log"),
         )
 
     def _settings(self, server: Server) -> StoreSettings:

@@ -39,10 +39,12 @@ class Lab:
         keeper: keeps processes and the temporary folder.
         fork_server: makes web servers.
         id: tells this lab from others on the same engines and the same host.
+        namespace: begins the names of all its tables and keys.
     """
 
     def __init__(self, run_folder: Path, *, redis: bool = True, seed: int = 1) -> None:
         self.id = token_hex(3)
+        self.namespace = f"s{self.id}_"
         self.server_logs = run_folder / "servers"
         self._engine_logs = run_folder / "engines"
         self._with_redis = redis
@@ -125,6 +127,8 @@ class Lab:
     def _stop_clusters(self) -> None:
         # All at once: each may take a moment to finish its requests.
         _together([partial(self.stop, cluster) for cluster in self._clusters])
+        if self.redis:
+            self.redis.clear(self.namespace)
         for engine in (getattr(self, "fork_server", None), self.redis, getattr(self, "postgresql", None)):
             if engine is not None:
                 engine.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import redis
@@ -100,6 +101,13 @@ class Redis:
         """Thaw a frozen server."""
         if self._process:
             self._process.signal(signal.SIGCONT)
+
+    def clear(self, prefix: str) -> None:
+        """Remove the lab's keys from a server that is not its own; the lab's own server goes with all it holds."""
+        if self._process is None:
+            with suppress(redis.RedisError), self.connect() as client:
+                for key in client.scan_iter(match=f"{prefix}*", count=1000):
+                    client.unlink(key)
 
     def stop(self) -> None:
         """End the server in good order; its data goes with the lab's temporary folder."""

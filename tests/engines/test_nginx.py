@@ -179,8 +179,10 @@ def test_pause_kill_and_stop(balancer):
     balancer.stop()
     with pytest.raises(requests.ConnectionError):
         requests.get(balancer.url, timeout=1)
-    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=5)
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+    deadline = time.monotonic() + 5
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.01)
     with pytest.raises(EngineFailed, match="does not answer"):
         balancer.flush()
 
