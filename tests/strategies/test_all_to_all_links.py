@@ -181,12 +181,14 @@ def test_a_restarted_server_has_the_state_before_it_is_ready():
 
 
 def test_sync_includes_a_server_from_the_moment_it_is_ready():
-    """Under `sync`, what is saved anywhere once a server is ready has been applied there when the save returns."""
-    with Cluster(3, replication="sync") as cluster:
+    """Under `sync`, a server that hung and was restarted has every save when it returns, from when it is ready on."""
+    with Cluster(3, replication="sync", timeout_seconds=0.4) as cluster:
         first, second, _ = cluster.stores
         first.create("h", CART)
         cluster.stop_listening(2)
-        first.save("h", Changes(set={"while away": b"1"}))
+        with bound_socket(int(cluster.peers[2].url.rpartition(":")[2])) as silent:
+            silent.listen()
+            first.save("h", Changes(set={"while away": b"1"}))
         second.save("h", Changes(set={"while away": b"2"}))
         third = cluster.restart(2)
         assert third.load("h").fields["while away"] == b"2"
@@ -196,16 +198,30 @@ def test_sync_includes_a_server_from_the_moment_it_is_ready():
 
 
 def test_a_restart_that_nobody_noticed_is_repaired():
-    """Peers that sent nothing meanwhile learn of the restart from the greeting, and send what the donor may lack."""
+    """Peers that sent nothing meanwhile learn of the restart from the greeting, and each sends what the donor lacks."""
     with Cluster(3) as cluster:
         first, second, _ = cluster.stores
         first._peers._links["web-2"].send = lambda _: None
-        first.create("only here and there", CART)
+        second._peers._links["web-1"].send = lambda _: None
+        first.create("of the first", CART)
+        second.create("of the second", CART)
         cluster.quiet()
         cluster.stop_listening(2)
         third = cluster.restart(2)
-        wait_until(lambda: third.census().handles == ("only here and there",))
-        assert second.census().handles == ()
+        wait_until(lambda: set(third.census().handles) == {"of the first", "of the second"})
+
+
+def test_a_peer_that_hangs_does_not_hold_up_a_start_for_long():
+    """A server that joins waits for a silent peer no longer than a second."""
+    with bound_socket() as silent:
+        silent.listen()
+        peer = Peer("web-2", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        store = AllToAllStore.open(StoreSettings(peers=(peer,), peer_secret="s", timeout_seconds=4))
+        begin = time.monotonic()
+        store.join()
+        assert time.monotonic() - begin < 2
+        assert store.ready
+    store.close()
 
 
 def test_what_a_dead_server_saved_last_reaches_the_others():
