@@ -210,33 +210,33 @@ class Walk:
         for planned in self.requests:
             intended_ns = start_ns + round(planned.at_seconds * SECOND_NS)
             slept = _sleep_until(intended_ns)
-            done = self._send(planned, planned.f, intended_ns, slept=slept)
+            done = self._send(Exchange(planned=planned, f=planned.f, slept=slept, intended_ns=intended_ns))
             if planned.followed:
-                self._send(planned, "view", done.t1_ns, follow=True)
+                self._send(Exchange(planned=planned, f="view", follow=True, intended_ns=done.t1_ns))
 
-    def _send(
-        self, planned: PlannedRequest, f: str, intended_ns: int, *, slept: bool = False, follow: bool = False
-    ) -> Exchange:
+    def _send(self, exchange: Exchange) -> Exchange:
         """Send a request, again and again while it meets a conflict; each time is an exchange of its own."""
-        method, path, body = api.VIEW if f == "view" else api.http(planned)
-        for attempt in range(MAX_RETRIES + 1):
-            exchange = Exchange(
-                planned=planned, f=f, follow=follow, attempt=attempt, slept=slept, intended_ns=intended_ns
-            )
-            self.sent += 1
-            late = planned.late is not None
-            cookies, exchange.presented = self.shopper.cookies(late=late)
-            client = self.arm.stranger if late else self.client
-            override = cookies if late else None
-            client.send(exchange, method, path, body, cookies=override, timeout_seconds=self._patience())
-            self.exchanges.append(exchange)
-            if not late and "set-cookie" in exchange.headers:
-                self.shopper.learn(exchange.headers)
-            if exchange.status != HTTPStatus.CONFLICT or attempt == MAX_RETRIES:
-                break
+        self._send_once(exchange)
+        while exchange.status == HTTPStatus.CONFLICT and exchange.attempt < MAX_RETRIES:
             self.retries += 1
-            intended_ns, _slept = exchange.t1_ns, False
+            attempt, intended_ns = exchange.attempt + 1, exchange.t1_ns
+            exchange = Exchange(
+                planned=exchange.planned, f=exchange.f, follow=exchange.follow, attempt=attempt, intended_ns=intended_ns
+            )
+            self._send_once(exchange)
         return exchange
+
+    def _send_once(self, exchange: Exchange) -> None:
+        self.sent += 1
+        late = exchange.planned.late is not None
+        cookies, exchange.presented = self.shopper.cookies(late=late)
+        client = self.arm.stranger if late else self.client
+        method, path, body = api.VIEW if exchange.f == "view" else api.http(exchange.planned)
+        override = cookies if late else None
+        client.send(exchange, method, path, body, cookies=override, timeout_seconds=self._patience())
+        self.exchanges.append(exchange)
+        if not late and "set-cookie" in exchange.headers:
+            self.shopper.learn(exchange.headers)
 
     def _patience(self) -> float:
         left_seconds = (self._drained_ns - time.monotonic_ns()) / SECOND_NS
