@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 import gevent
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 LEAD_SECONDS = 0.02
 """Time between spawning the shoppers and the plan's time zero, so that the first of them is not late."""
+
+MOST_FILES = 10_000
+"""Open files that the generator asks for; more than any experiment has tabs."""
 
 
 class Generator:
@@ -131,8 +136,16 @@ def _end_with_parent() -> None:
     gevent.get_hub().loop.io(0, 1, ref=False).start(os._exit, 1)
 
 
+def _allow_connections() -> None:
+    """Raise the limit of open files as far as it goes: some systems start with 256, and each tab holds a connection."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if 0 < hard < MOST_FILES else MOST_FILES, hard))
+
+
 def main() -> None:
     """Serve commands until stdin ends."""
+    _allow_connections()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the lab's to handle
     answers = _own_stdout()
     decoder = msgspec.msgpack.Decoder(Command)
