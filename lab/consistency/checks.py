@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.consistency import lifecycle, sweep, updates
 from lab.consistency.history import HistoryError
+from lab.consistency.patience import collector_resting
 from lab.consistency.scenarios import CROSS_SERVER, GUARANTEES, binds, exercised, has_one_local_copy
 from lab.consistency.shopper import Shopper, arrange
 from lab.consistency.tally import Tally, Witness, judge, not_applicable, unknown, worst
@@ -40,6 +41,7 @@ RULES: dict[str, Callable[[Sequence[Shopper]], Tally]] = {
 """Every check that has a verdict, in the order that reports use."""
 
 
+@collector_resting()
 def check(
     operations: Sequence[Operation], scenario: str, *, minimum: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
@@ -99,5 +101,5 @@ def _crosses(name: str, shoppers: list[Shopper], example: Sequence[Operation]) -
     """Say whether a check must have had opportunities across servers to be worth anything."""
     if name not in GUARANTEES or not example or binds(example[0].strategy, example[0].arm):
         return False
-    servers = {op.server for shopper in shoppers for op in shopper.operations if op.server is not None}
+    servers = {answer.op.server for shopper in shoppers for answer in shopper.answers}
     return len(servers) > 1

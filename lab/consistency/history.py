@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from lab.consistency.patience import collector_resting
 from lab.errors import LabError, from_os_error
 from loadtests.recorder import Operation
 
@@ -84,6 +85,7 @@ def write_history(path: Path, operations: Iterable[Operation]) -> None:
         writer.append(operations)
 
 
+@collector_resting()
 def read_history(path: Path) -> list[Operation]:
     """Read a whole history.
 

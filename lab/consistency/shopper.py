@@ -19,12 +19,16 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from lab.consistency.due import Due
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lab.consistency.due import Reader
     from loadtests.recorder import Operation
 
 __all__ = ["Answer", "Removals", "Shopper", "arrange"]
@@ -42,14 +46,16 @@ class Answer:
         op: the request.
         shown: the tokens in the cart that it shows.
         epoch: how many of the shopper's removals were sent before it ended.
+        writes: the acknowledged adds that it shows, by tab; None until `Shopper.writes_shown` was asked.
     """
 
-    __slots__ = ("epoch", "op", "shown")
+    __slots__ = ("epoch", "op", "shown", "writes")
 
     def __init__(self, op: Operation, epoch: int) -> None:
         self.op = op
         self.shown = frozenset(op.cart or ())
         self.epoch = epoch
+        self.writes: dict[int, list[Operation]] | None = None
 
 
 class Removals:
@@ -113,11 +119,11 @@ class Shopper:
         )
         self.kept = frozenset[str]().union(*(final.shown for final in self.finals))
         self.last_epoch = len(self.removals)
+        self._epochs = {token: self.removals.epoch_of_write(add.t0_ns) for token, add in self.adds.items()}
 
     def epoch(self, token: str) -> int:
         """Return the epoch of a token; one whose `add` is unknown may be undone by any removal."""
-        add = self.adds.get(token)
-        return self.removals.epoch_of_write(-math.inf if add is None else add.t0_ns)
+        return self._epochs.get(token, 0)
 
     def is_settled(self, token: str) -> bool:
         """Say whether a token is surely not lost: a final view shows it, or a removal ended it."""
@@ -133,6 +139,50 @@ class Shopper:
             if token in final.shown:
                 return final.op
         return self.removals.ops[self.epoch(token)]
+
+    @cached_property
+    def acknowledged(self) -> list[tuple[str, Operation]]:
+        """The acknowledged adds by token, in the order of their acknowledgement."""
+        acked = [(token, add) for token, add in self.adds.items() if add.outcome == "ok"]
+        return sorted(acked, key=lambda pair: (pair[1].t1_ns, pair[1].i))
+
+    @cached_property
+    def own_adds(self) -> Mapping[Reader, Due]:
+        """What was acknowledged to each tab, of what is settled."""
+        return self.due_adds(by_tab=True)
+
+    def due_adds(self, *, by_tab: bool, with_lost: bool = False) -> Mapping[Reader, Due]:
+        """Return what was acknowledged to each tab, or to the shopper as a whole."""
+        dues: dict[Reader, Due] = defaultdict(Due)
+        for token, add in self.acknowledged:
+            if with_lost or self.is_settled(token):
+                dues[add.tab if by_tab else None, self.epoch(token)].add(token, add)
+        return dues
+
+    @cached_property
+    def seen(self) -> Mapping[Reader, Due]:
+        """What each tab was shown, of what is settled, from the first answer on that showed it."""
+        dues: dict[Reader, Due] = defaultdict(Due)
+        seen: dict[int, set[str]] = defaultdict(set)
+        for answer in sorted(self.answers, key=lambda answer: (answer.op.t1_ns, answer.op.i)):
+            if answer.op.f == "final_view" or answer.shown <= seen[answer.op.tab]:
+                continue
+            for token in answer.op.cart or ():
+                if token not in seen[answer.op.tab]:
+                    seen[answer.op.tab].add(token)
+                    if self.is_settled(token):
+                        dues[answer.op.tab, self.epoch(token)].add(token, answer.op)
+        return dues
+
+    def writes_shown(self, answer: Answer) -> dict[int, list[Operation]]:
+        """Return the acknowledged adds that an answer shows, by tab."""
+        if answer.writes is None:
+            answer.writes = {}
+            for token in answer.shown:
+                add = self.adds.get(token)
+                if add is not None and add.outcome == "ok":
+                    answer.writes.setdefault(add.tab, []).append(add)
+        return answer.writes
 
     def tabs(self) -> dict[int, list[Operation]]:
         """Return the requests of each tab, in order, without the final views, which no tab made."""

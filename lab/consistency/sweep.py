@@ -16,8 +16,6 @@ Definitions: Terry et al. 1994; Viotti and Vukolić, "Consistency in non-transac
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from lab.consistency.tally import Tally
@@ -25,72 +23,11 @@ from lab.consistency.tally import Tally
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from lab.consistency.due import Due, Reader
     from lab.consistency.shopper import Answer, Shopper
     from loadtests.recorder import Operation
 
 __all__ = ["monotonic_reads", "monotonic_writes", "read_your_writes", "stale_reads", "writes_follow_reads"]
-
-
-class Due:
-    """What one reader is owed in one epoch, in the order it became certain.
-
-    Attributes:
-        tokens: what is owed.
-        since: from when, in ns; ascending.
-        sources: the request that made it certain.
-    """
-
-    __slots__ = ("since", "sources", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens: list[str] = []
-        self.since: list[int] = []
-        self.sources: list[Operation] = []
-
-    def add(self, token: str, source: Operation) -> None:
-        """Owe a token from the end of `source`."""
-        self.tokens.append(token)
-        self.since.append(source.t1_ns)
-        self.sources.append(source)
-
-    def before(self, t0_ns: int) -> int:
-        """Return how many tokens were certain before `t0_ns`; ties are concurrent, and not owed."""
-        return bisect_left(self.since, t0_ns)
-
-
-Reader = tuple[int | None, int]
-"""A tab (None: the shopper as a whole) in an epoch."""
-
-
-def _acknowledged(shopper: Shopper) -> list[tuple[str, Operation]]:
-    """Return the acknowledged adds in the order of their acknowledgement."""
-    acked = [(token, add) for token, add in shopper.adds.items() if add.outcome == "ok"]
-    return sorted(acked, key=lambda pair: (pair[1].t1_ns, pair[1].i))
-
-
-def own_adds(shopper: Shopper, *, by_tab: bool = True, with_lost: bool = False) -> Mapping[Reader, Due]:
-    """Return what was acknowledged to each tab, or to the shopper as a whole."""
-    dues: dict[Reader, Due] = defaultdict(Due)
-    for token, add in _acknowledged(shopper):
-        if with_lost or shopper.is_settled(token):
-            dues[add.tab if by_tab else None, shopper.epoch(token)].add(token, add)
-    return dues
-
-
-def seen_tokens(shopper: Shopper) -> Mapping[Reader, Due]:
-    """Return what each tab was shown, from the first answer on that showed it."""
-    dues: dict[Reader, Due] = defaultdict(Due)
-    seen: set[tuple[int, str]] = set()
-    for answer in sorted(shopper.answers, key=lambda answer: (answer.op.t1_ns, answer.op.i)):
-        if answer.op.f == "final_view":
-            continue
-        tab = answer.op.tab
-        for token in answer.op.cart or ():
-            if (tab, token) not in seen:
-                seen.add((tab, token))
-                if shopper.is_settled(token):
-                    dues[tab, shopper.epoch(token)].add(token, answer.op)
-    return dues
 
 
 def _offer_view(tally: Tally, shopper: Shopper, view: Operation, source: Operation, token: str) -> None:
@@ -113,7 +50,9 @@ def _each_view(
         owed = due.before(view.op.t0_ns) if due else 0
         if due is None or not owed:
             continue
-        missing = [place for place in range(owed) if due.tokens[place] not in view.shown]
+        missing: list[int] = []
+        if not view.shown.issuperset(due.tokens[:owed]):
+            missing = [place for place in range(owed) if due.tokens[place] not in view.shown]
         crossed = due.sources[owed - 1].server != view.op.server
         tally.count(violated=bool(missing), crossed=crossed)
         if missing:
@@ -133,7 +72,7 @@ def read_your_writes(shoppers: Sequence[Shopper]) -> Tally:
     for shopper in shoppers:
         tally.next_shopper()
         felt.next_shopper()
-        for _, due, _, missing in _each_view(tally, shopper, own_adds(shopper), by_tab=True):
+        for _, due, _, missing in _each_view(tally, shopper, shopper.own_adds, by_tab=True):
             items.update(due.tokens[place] for place in missing)
         _count_felt(felt, shopper)
     tally.extra = {
@@ -150,12 +89,12 @@ def read_your_writes(shoppers: Sequence[Shopper]) -> Tally:
 
 
 def _count_felt(felt: Tally, shopper: Shopper) -> None:
-    dues = own_adds(shopper, with_lost=True)
+    dues = shopper.due_adds(by_tab=True, with_lost=True)
     for view in shopper.views:
         due = dues.get((view.op.tab, view.epoch))
         owed = due.before(view.op.t0_ns) if due else 0
         if due is not None and owed:
-            violated = owed > len(view.shown) or any(token not in view.shown for token in due.tokens[:owed])
+            violated = owed > len(view.shown) or not view.shown.issuperset(due.tokens[:owed])
             felt.count(violated=violated, crossed=due.sources[owed - 1].server != view.op.server)
 
 
@@ -164,7 +103,7 @@ def monotonic_reads(shoppers: Sequence[Shopper]) -> Tally:
     tally = Tally("monotonic_reads", across_servers=True)
     for shopper in shoppers:
         tally.next_shopper()
-        for _ in _each_view(tally, shopper, seen_tokens(shopper), by_tab=True):
+        for _ in _each_view(tally, shopper, shopper.seen, by_tab=True):
             pass
     return tally
 
@@ -181,7 +120,7 @@ def stale_reads(shoppers: Sequence[Shopper]) -> Tally:
     points: list[tuple[float, bool]] = []
     for shopper in shoppers:
         tally.next_shopper()
-        dues = own_adds(shopper, by_tab=False)
+        dues = shopper.due_adds(by_tab=False)
         for view, due, owed, missing in _each_view(tally, shopper, dues, by_tab=False):
             latest = owed - 1
             points.append(((view.op.t0_ns - due.since[latest]) / 1e6, due.tokens[latest] in view.shown))
@@ -231,58 +170,48 @@ def visibility(points: Sequence[tuple[float, bool]]) -> dict[str, Any]:
 
 def monotonic_writes(shoppers: Sequence[Shopper]) -> Tally:
     """Count acknowledged adds that some answer shows without an earlier acknowledged add of the same tab."""
-    return _each_write("monotonic_writes", shoppers, own_adds)
+    return _each_write("monotonic_writes", shoppers, lambda shopper: shopper.own_adds)
 
 
 def writes_follow_reads(shoppers: Sequence[Shopper]) -> Tally:
     """Count acknowledged adds that some answer shows without what the tab had been shown before it sent them."""
-    return _each_write("writes_follow_reads", shoppers, seen_tokens)
+    return _each_write("writes_follow_reads", shoppers, lambda shopper: shopper.seen)
 
 
 def _each_write(check: str, shoppers: Sequence[Shopper], owe: Callable[[Shopper], Mapping[Reader, Due]]) -> Tally:
     tally = Tally(check, across_servers=True)
     for shopper in shoppers:
         tally.next_shopper()
-        owed_crossed: dict[str, bool] = {}
-        broken: set[str] = set()
+        crossed: dict[int, bool] = {}
+        broken: set[int] = set()
         dues = owe(shopper)
         for answer in shopper.answers:
-            for due, writes in _writes_shown(shopper, answer, dues):
-                for write in writes:
-                    _note_write(owed_crossed, due, write)
-                broken.update(_broken_writes(tally, shopper, answer, due, writes))
-        for token, crossed in owed_crossed.items():
-            tally.count(violated=token in broken, crossed=crossed)
+            for tab, writes in shopper.writes_shown(answer).items():
+                due = dues.get((tab, answer.epoch))
+                if due is not None:
+                    _note_writes(crossed, due, writes)
+                    broken.update(_broken_writes(tally, shopper, answer, due, writes))
+        for i, across in crossed.items():
+            tally.count(violated=i in broken, crossed=across)
     return tally
 
 
-def _writes_shown(shopper: Shopper, answer: Answer, dues: Mapping[Reader, Due]) -> list[tuple[Due, list[Operation]]]:
-    """Return, for each tab of which an answer shows acknowledged adds, those adds and what is owed with them."""
-    by_tab: dict[int, list[Operation]] = {}
-    for token in answer.shown:
-        add = shopper.adds.get(token)
-        if add is not None and add.outcome == "ok":
-            by_tab.setdefault(add.tab, []).append(add)
-    found = ((dues.get((tab, answer.epoch)), writes) for tab, writes in by_tab.items())
-    return [(due, writes) for due, writes in found if due is not None]
+def _note_writes(crossed: dict[int, bool], due: Due, writes: list[Operation]) -> None:
+    """Note the writes that owe predecessors here, and whether the latest of these came from another server."""
+    for write in writes:
+        if write.i not in crossed and due.since[0] < write.t0_ns:
+            crossed[write.i] = due.sources[due.before(write.t0_ns) - 1].server != write.server
 
 
-def _note_write(owed_crossed: dict[str, bool], due: Due, write: Operation) -> None:
-    """Note a write that some answer owes predecessors, and whether the latest of them came from another server."""
-    if write.token is not None and write.token not in owed_crossed and due.since[0] < write.t0_ns:
-        owed_crossed[write.token] = due.sources[due.before(write.t0_ns) - 1].server != write.server
-
-
-def _broken_writes(tally: Tally, shopper: Shopper, answer: Answer, due: Due, writes: list[Operation]) -> list[str]:
-    """Return the writes that this answer shows without something that was certain before they were sent."""
-    first = next((place for place, token in enumerate(due.tokens) if token not in answer.shown), None)
-    if first is None:
+def _broken_writes(tally: Tally, shopper: Shopper, answer: Answer, due: Due, writes: list[Operation]) -> list[int]:
+    """Return the indexes of writes that this answer shows without something that was certain before they were sent."""
+    owed = due.before(max(write.t0_ns for write in writes))
+    if answer.shown.issuperset(due.tokens[:owed]):
         return []
+    first = next(place for place in range(owed) if due.tokens[place] not in answer.shown)
     broken = [write for write in writes if due.since[first] < write.t0_ns]
-    if broken:
-        write = max(broken, key=lambda op: (op.t0_ns, op.i))
-        _offer_write(tally, shopper, answer, due, write)
-    return [write.token for write in broken if write.token is not None]
+    _offer_write(tally, shopper, answer, due, max(broken, key=lambda op: (op.t0_ns, op.i)))
+    return [write.i for write in broken]
 
 
 def _offer_write(tally: Tally, shopper: Shopper, answer: Answer, due: Due, write: Operation) -> None:

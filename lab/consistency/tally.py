@@ -50,7 +50,8 @@ class Tally:
     Attributes:
         opportunities: per shopper, how often the rule could have been broken.
         violations: per shopper, how often it was.
-        cross_server: opportunities across two servers, of all shoppers; None where servers do not matter.
+        across_servers: whether it matters which servers took part.
+        cross_server: opportunities across two servers, of all shoppers.
         cross_server_violations: violations among those.
         witness: the best found so far.
         extra: what this check tells besides.
@@ -60,8 +61,9 @@ class Tally:
         self.check = check
         self.opportunities: list[int] = []
         self.violations: list[int] = []
-        self.cross_server: int | None = 0 if across_servers else None
-        self.cross_server_violations: int | None = 0 if across_servers else None
+        self.across_servers = across_servers
+        self.cross_server = 0
+        self.cross_server_violations = 0
         self.witness: Witness | None = None
         self.extra: dict[str, Any] = {}
 
@@ -74,9 +76,9 @@ class Tally:
         """Count opportunities of the current shopper."""
         self.opportunities[-1] += times
         self.violations[-1] += violated * times
-        if self.cross_server is not None and self.cross_server_violations is not None:
-            self.cross_server += crossed * times
-            self.cross_server_violations += (crossed and violated) * times
+        if crossed:
+            self.cross_server += times
+            self.cross_server_violations += violated * times
 
     def is_better(self, rank: tuple[int, ...]) -> bool:
         """Say whether a witness of this rank would be the best so far."""
@@ -102,7 +104,7 @@ def _counts(tally: Tally) -> dict[str, Any]:
         "shoppers": sum(1 for count in tally.opportunities if count),
         "rate": {"estimate": None, "low": None, "high": None} if rate is None else msgspec.to_builtins(rate),
     }
-    if tally.cross_server is not None:
+    if tally.across_servers:
         counts["cross_server"] = tally.cross_server
         counts["cross_server_violations"] = tally.cross_server_violations
     return counts | tally.extra
@@ -119,13 +121,12 @@ def judge(tally: Tally, needed: int, needed_cross_server: int = 0) -> dict[str, 
         needed_cross_server: likewise for those across servers.
     """
     counts = _counts(tally)
-    crossed = tally.cross_server or 0
     if counts["violations"]:
         return {"verdict": "violated"} | counts
     if counts["opportunities"] < needed:
         return {"verdict": "unknown"} | counts | {"why": f"{counts['opportunities']} opportunities, {needed} needed"}
-    if crossed < needed_cross_server:
-        why = f"{crossed} opportunities across servers, {needed_cross_server} needed"
+    if tally.cross_server < needed_cross_server:
+        why = f"{tally.cross_server} opportunities across servers, {needed_cross_server} needed"
         return {"verdict": "unknown"} | counts | {"why": why}
     return {"verdict": "ok"} | counts
 

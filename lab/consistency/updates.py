@@ -220,10 +220,15 @@ def phantoms(shoppers: Sequence[Shopper]) -> Tally:
     returned = 0
     for shopper in shoppers:
         tally.next_shopper()
+        sent = {token for token, add in shopper.adds.items() if add.outcome != "fail"}
+        by_epoch: dict[int, set[str]] = defaultdict(set)
+        for token in shopper.adds:
+            by_epoch[shopper.epoch(token)].add(token)
         for answer in shopper.answers:
-            phantom = _phantom(shopper, answer)
+            phantom = _phantom(sent, answer)
             tally.count(violated=phantom is not None)
-            returned += any(_has_returned(shopper, answer, token) for token in answer.shown)
+            earlier = answer.shown - by_epoch[answer.epoch]
+            returned += any(_has_returned(shopper, answer, token) for token in earlier)
             if phantom is not None:
                 add = shopper.adds.get(phantom)
                 tally.offer((answer.op.i,), phantom, (answer.op,) if add is None else (add, answer.op))
@@ -231,24 +236,23 @@ def phantoms(shoppers: Sequence[Shopper]) -> Tally:
     return tally
 
 
-def _phantom(shopper: Shopper, answer: Answer) -> str | None:
+def _phantom(sent: set[str], answer: Answer) -> str | None:
+    """Return the first token that an answer shows twice, or that is not among those sent."""
     cart = answer.op.cart or ()
     if len(cart) != len(answer.shown):
         return next(token for token, times in Counter(cart).items() if times > 1)
-    for token in cart:
-        add = shopper.adds.get(token)
-        if add is None or add.outcome == "fail":
-            return token
-    return None
+    return None if answer.shown <= sent else next(token for token in cart if token not in sent)
 
 
 def _has_returned(shopper: Shopper, answer: Answer, token: str) -> bool:
     add = shopper.adds.get(token)
-    if add is None or add.outcome != "ok" or shopper.epoch(token) >= answer.epoch:
-        return False
-    return any(
-        removal.outcome == "ok" and add.t1_ns < removal.t0_ns and removal.t1_ns < answer.op.t0_ns
-        for removal in shopper.removals.ops
+    return (
+        add is not None
+        and add.outcome == "ok"
+        and any(
+            removal.outcome == "ok" and add.t1_ns < removal.t0_ns and removal.t1_ns < answer.op.t0_ns
+            for removal in shopper.removals.ops
+        )
     )
 
 

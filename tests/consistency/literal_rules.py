@@ -71,7 +71,8 @@ def _view_rule(shopper, certain):
     """`certain(view)` lists (since, i, token, server) of what is owed to it, lost and removed ones included."""
     for view in shopper.views:
         owed = [
-            entry for entry in certain(view)
+            entry
+            for entry in certain(view)
             if entry[0] < view.t0_ns and shopper.settled(entry[2]) and not shopper.exempt(entry[2], view)
         ]
         if owed:
@@ -109,9 +110,7 @@ def _first_seen(shopper, tab):
 def monotonic_reads(ops):
     def certain(shopper):
         seen = {tab: _first_seen(shopper, tab) for tab in (0, 1)}
-        return lambda view: [
-            (since, (i, place), token, server) for since, i, place, token, server in seen[view.tab]
-        ]
+        return lambda view: [(since, (i, place), token, server) for since, i, place, token, server in seen[view.tab]]
 
     return _sum(row for shopper in by_shopper(ops) for row in _view_rule(shopper, certain(shopper)))
 
@@ -161,7 +160,8 @@ class _Writes:
 
     def __init__(self, shopper):
         due = [
-            token for token, add in shopper.adds.items()
+            token
+            for token, add in shopper.adds.items()
             if shopper.complete and add.outcome != "fail" and not shopper.exempt_at_end(token)
         ]
         self.adds = [shopper.adds[token] for token in due if shopper.adds[token].outcome == "ok"]
@@ -281,7 +281,9 @@ def sessions_lost(ops):
                     greeted = [earlier for earlier in chain if earlier.cart is not None]
                     moved = session(op) != session(chain[-1])
                     renamed = (
-                        bool(greeted) and op.cart is not None and op.user != greeted[-1].user
+                        bool(greeted)
+                        and op.cart is not None
+                        and op.user != greeted[-1].user
                         and not _excused(shopper, greeted[-1], op)
                     )
                     told = greeted[-1] if greeted and not moved else chain[-1]
@@ -299,7 +301,8 @@ def resurrections(ops):
             if op.presented is None or op.f in ("product", "search", "final_view") or not 0 < op.status < 500:
                 continue
             logouts = [
-                o for o in shopper.ops
+                o
+                for o in shopper.ops
                 if o.f == "logout" and o.outcome == "ok" and o.presented == op.presented and o.t1_ns < op.t0_ns
             ]
             if not logouts and op.late not in ("idle", "absolute"):
@@ -323,7 +326,16 @@ def resurrections(ops):
 LITERAL = {
     rule.__name__: rule
     for rule in (
-        read_your_writes, monotonic_reads, monotonic_writes, writes_follow_reads, lost_updates, lost_writes,
-        stale_reads, divergence, phantoms, sessions_lost, resurrections,
+        read_your_writes,
+        monotonic_reads,
+        monotonic_writes,
+        writes_follow_reads,
+        lost_updates,
+        lost_writes,
+        stale_reads,
+        divergence,
+        phantoms,
+        sessions_lost,
+        resurrections,
     )
 }

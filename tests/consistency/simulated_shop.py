@@ -42,6 +42,7 @@ class World:
     faults: float
     forgets: float
     tombstones: bool
+    silent: str | None
 
     @classmethod
     def draw(cls, seed):
@@ -56,6 +57,7 @@ class World:
             faults=rng.choice([0, 0, 0.05]),
             forgets=rng.choice([0, 0, 0.05]),
             tombstones=rng.random() < 0.5,
+            silent=rng.choice([None] * 8 + ["ConnectionRefusedError: [Errno 111] Connection refused", "timed out"]),
         )
 
 
@@ -81,7 +83,9 @@ class Simulation:
     def run(self):
         for shopper in self.shoppers:
             for tab in range(self.world.tabs):
-                self.at(self.rng.randint(0, 5), lambda s=shopper, tab=tab: s.step(tab, self.requests // self.world.tabs))
+                self.at(
+                    self.rng.randint(0, 5), lambda s=shopper, tab=tab: s.step(tab, self.requests // self.world.tabs)
+                )
         self._drain()
         self.now += 200
         for shopper in self.shoppers:
@@ -139,17 +143,26 @@ class Request:
 
     def __init__(self, shopper, tab, f, late, server):
         self.shopper, self.sim, self.tab, self.f, self.late, self.server = shopper, shopper.sim, tab, f, late, server
+        self.attempt = 0
         rng = self.sim.rng
         self.presented = shopper.late_handle if late else shopper.handle
         self.token = f"{shopper.name}.{next(shopper.count)}" if f in ("add", "checkout") else None
         self.line = rng.choice(shopper.tokens) if f == "bump" and shopper.tokens else ("none" if f == "bump" else None)
+        self.error = "timed out"
+        self.reset()
+        if f == "final_view":
+            self.vanishes = server == 0 and self.sim.world.silent is not None
+            self.error = self.sim.world.silent
+
+    def reset(self):
+        """Forget what the last attempt met."""
         self.status, self.outcome = 200, "ok"
-        self.vanishes = f != "final_view" and rng.random() < 0.03
+        self.vanishes = self.sim.rng.random() < 0.03
         self.session, self.handle = None, None
 
     def begin(self, done):
         self.t0, self.done, self.i = self.sim.now, done, next(self.sim.numbers)
-        if self.token and self.f == "add":
+        if self.f == "add" and not self.attempt:
             self.shopper.tokens.append(self.token)
         self.sim.at(self.sim.now + self.sim.rng.choice([0, 0, 1, 2]), self.load)
 
@@ -243,7 +256,7 @@ class Request:
         shows = self.outcome == "ok" and self.f not in ("product", "visit")
         if self.vanishes:
             self.status, shows = 0, False
-            self.outcome = "fail" if self.f in ("view", "product") else "info"
+            self.outcome = "fail" if self.f in ("view", "final_view", "product") else "info"
         cart = self.garbled(list(self.session.cart)) if shows else None
         self.sim.ops.append(
             Operation(
@@ -251,14 +264,19 @@ class Request:
                 phase="final" if self.f == "final_view" else "main",
                 shopper=self.shopper.name, tab=self.tab, f=self.f, token=self.token, line=self.line, late=self.late,
                 intended_ns=self.t0, t0_ns=self.t0, t1_ns=self.sim.now, outcome=self.outcome, status=self.status,
-                error="timed out" if self.vanishes else None, server=None if self.vanishes else f"web-{self.server}",
+                attempt=self.attempt, error=self.error if self.vanishes else None, server=None if self.vanishes else f"web-{self.server}",
                 cart=cart, quantities={t: self.session.cart.get(t, 1) for t in cart} if shows else None,
                 presented=self.presented, session=None if self.vanishes or self.status == 401 else self.handle,
                 user=self.session.user if shows else None,
                 recent=list(self.session.recent) if shows or self.f == "visit" else None,
             )
         )  # fmt: skip
-        self.done()
+        if self.status == 409 and self.attempt < 3:
+            self.attempt += 1
+            self.reset()
+            self.begin(self.done)
+        else:
+            self.done()
 
     def garbled(self, cart):
         """Now and then an item twice, or one from nowhere, or another shopper's."""
