@@ -42,9 +42,6 @@ CONTROL = "isolated"
 SHOPPERS = 40
 TWO_TAB_SHOPPERS = 12
 
-UNTIMED_SHARE = 0.4
-"""Of the offered load, for arms that run beside `all-to-all sync`, which gets all of it."""
-
 # --- the arms --------------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +52,9 @@ class Size(msgspec.Struct, frozen=True):
         blocks: timed blocks.
         slice_seconds: length of one slice of a block.
         warmup_seconds: for each arm, after its logins.
-        untimed_seconds: shopping on the arms that are not compared.
+        control_seconds: shopping on the control, `isolated`.
+        sync_seconds: shopping on all-to-all that waits for its peers.
+        affinity_seconds: shopping on all-to-all with bound shoppers.
         two_tabs_seconds: for each write policy.
         lifetimes: idle and absolute lifetime of the lifecycle scenario's sessions, in seconds.
         roles: its shoppers.
@@ -65,7 +64,9 @@ class Size(msgspec.Struct, frozen=True):
     blocks: int
     slice_seconds: float
     warmup_seconds: float
-    untimed_seconds: float
+    control_seconds: float
+    sync_seconds: float
+    affinity_seconds: float
     two_tabs_seconds: float
     lifetimes: tuple[float, float]
     roles: Roles
@@ -73,9 +74,9 @@ class Size(msgspec.Struct, frozen=True):
 
 
 SIZES = {
-    "quick": Size(10, 0.4, 0.5, 6, 2.5, (4, 10), Roles(60, 20, 10, 10), (60, 120, 180)),
-    "default": Size(60, 0.4, 2, 20, 4, (5, 13), Roles(), (100, 200, 300, 400, 500)),
-    "full": Size(180, 0.4, 3, 40, 10, (6, 18), Roles(), (200, 400, 600, 800, 1000)),
+    "quick": Size(10, 0.4, 0.5, 4, 3, 2, 2.5, (4, 10), Roles(60, 20, 10, 10), (60, 120, 180)),
+    "default": Size(60, 0.35, 2, 17, 10, 5, 4, (5, 13), Roles(), (100, 200, 300, 400, 500)),
+    "full": Size(180, 0.4, 3, 30, 20, 10, 10, (6, 18), Roles(), (200, 400, 600, 800, 1000)),
 }
 
 
@@ -119,10 +120,10 @@ def settings(*, size: str, blocks: int | None, strategies: tuple[str, ...], **op
 
 
 class Arms(msgspec.Struct, frozen=True):
-    """All arms of a run, by scenario."""
+    """All arms of a run, by scenario; the untimed ones each with its seconds of shopping."""
 
     timed: list[ClusterSpec]
-    untimed: list[ClusterSpec]
+    untimed: list[tuple[ClusterSpec, float]]
     two_tabs: dict[str, list[ClusterSpec]]
     lifecycle: list[ClusterSpec]
     storage: list[ClusterSpec]
@@ -135,13 +136,14 @@ def arms(chosen: Settings) -> Arms:
         alike = {"servers": chosen.servers, "writes": chosen.writes, "replication": chosen.replication}
         return ClusterSpec(name=name or strategy, strategy=strategy, **{**alike, **more})
 
-    untimed = [spec(CONTROL)] if CONTROL in chosen.strategies else []
+    size = chosen.lengths
+    untimed = [(spec(CONTROL), size.control_seconds)] if CONTROL in chosen.strategies else []
     if "all-to-all" in chosen.strategies:
         untimed += [
-            spec("all-to-all", "all-to-all sync", replication="sync"),
-            spec("all-to-all", "all-to-all with affinity", affinity=True),
+            (spec("all-to-all", "all-to-all sync", replication="sync"), size.sync_seconds),
+            (spec("all-to-all", "all-to-all with affinity", affinity=True), size.affinity_seconds),
         ]
-    idle, absolute = chosen.lengths.lifetimes
+    idle, absolute = size.lifetimes
     return Arms(
         timed=[spec(name) for name in chosen.strategies if name != CONTROL],
         untimed=untimed,
@@ -172,7 +174,9 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
         bench = Bench(lab, load)
         measured = Measured(chosen, planned, clock.started, machine())
         _timed(bench, chosen, planned.timed, measured, steps)
-        _untimed(bench, chosen, planned.untimed, measured, steps)
+        for spec, seconds in planned.untimed:
+            steps.begin(f"shopping, {spec.name}")
+            _untimed(bench, chosen, spec, seconds, measured)
         for policy, specs in planned.two_tabs.items():
             steps.begin(f"two tabs, {policy}")
             measured.history += _two_tabs(bench, chosen, specs)
@@ -252,21 +256,15 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
         measured.history += scenarios.final_views(bench.load, clusters)
 
 
-def _untimed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: Measured, steps: Steps) -> None:
-    """Shop on the control, on all-to-all that waits for its peers, and on all-to-all with bound shoppers."""
-    if not specs:
-        return
-    steps.begin("shopping on the arms that are not compared")
-    size = chosen.lengths
-    rates = {spec.name: chosen.rate if spec.replication == "sync" else chosen.rate * UNTIMED_SHARE for spec in specs}
-    with bench.clusters(specs) as clusters:
-        measured.history += scenarios.enter(bench.load, rates, seed=chosen.seed, shoppers=SHOPPERS)
-        before = {name: begin(bench.lab, cluster) for name, cluster in clusters.items()}
-        measured.history += scenarios.shop(
-            bench.load, rates, seed=chosen.seed, seconds=size.untimed_seconds, shoppers=SHOPPERS
-        )
-        for name, cluster in clusters.items():
-            measured.usage[name] = (before[name], end(bench.lab, cluster))
+def _untimed(bench: Bench, chosen: Settings, spec: ClusterSpec, seconds: float, measured: Measured) -> None:
+    """Shop on an arm that is not compared: alone, so that its latency can be shown, but in one stretch."""
+    load = {"rate_rps": chosen.rate, "seed": chosen.seed, "shoppers": SHOPPERS}
+    with bench.clusters([spec]) as clusters:
+        cluster = clusters[spec.name]
+        measured.history += scenarios.enter(bench.load, spec.name, **load)
+        before = begin(bench.lab, cluster)
+        measured.history += scenarios.shop(bench.load, spec.name, seconds=seconds, **load)
+        measured.usage[spec.name] = (before, end(bench.lab, cluster))
         measured.history += scenarios.final_views(bench.load, clusters)
 
 

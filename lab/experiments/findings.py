@@ -73,7 +73,7 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
         "strategies": {name: _strategy(name, measured, columns, by_arm) for name in chosen.strategies},
         "arms": {
             spec.name: _untimed_arm(spec.name, measured, by_arm)
-            for spec in measured.arms.untimed
+            for spec, _ in measured.arms.untimed
             if spec.name not in chosen.strategies
         },
     }

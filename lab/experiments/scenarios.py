@@ -1,7 +1,7 @@
 """The untimed scenarios: shopping under arms that are not compared, two tabs at once, and whole lives of sessions.
 
-Nothing here is a latency. Arms of one scenario run side by side, each with its own servers, and what counts is what
-their shoppers were shown.
+Nothing here is compared by latency: what counts is what shoppers were shown. With two tabs and whole lives, all
+strategies run side by side, each on servers of its own.
 """
 
 from __future__ import annotations
@@ -36,28 +36,27 @@ AFTER_EXPIRY_SECONDS = 5.0
 """And this long after its idle or absolute lifetime has passed."""
 
 
-def enter(generator: Generator, rates: Mapping[str, float], *, seed: int, shoppers: int) -> list[Operation]:
-    """Open every connection and log every shopper in, on several arms at the same time; see `shop`."""
-    plans = [(arm, warmup_plan(seed, rate_rps=rate, seconds=0.5, shoppers=shoppers)) for arm, rate in rates.items()]
-    return generator.run(plans).operations
+def enter(generator: Generator, arm: str, *, rate_rps: float, seed: int, shoppers: int) -> list[Operation]:
+    """Open every connection and log every shopper in; see `shop`."""
+    plan = warmup_plan(seed, rate_rps=rate_rps, seconds=0.5, shoppers=shoppers)
+    return generator.run([(arm, plan)]).operations
 
 
 def shop(
-    generator: Generator, rates: Mapping[str, float], *, seed: int, seconds: float, shoppers: int
+    generator: Generator, arm: str, *, rate_rps: float, seed: int, seconds: float, shoppers: int
 ) -> list[Operation]:
-    """Shop on several arms at the same time.
+    """Shop in one stretch.
 
     Args:
         generator: the load.
-        rates: arm to offered load in requests/s.
-        seed: of the plans.
+        arm: where.
+        rate_rps: offered load in requests/s.
+        seed: of the plan.
         seconds: how long.
-        shoppers: how many on each arm, with one tab.
+        shoppers: how many, with one tab each.
     """
-    plans = [
-        (arm, shopping_plan(seed, 0, rate_rps=rate, seconds=seconds, shoppers=shoppers)) for arm, rate in rates.items()
-    ]
-    return generator.run(plans).operations
+    plan = shopping_plan(seed, 0, rate_rps=rate_rps, seconds=seconds, shoppers=shoppers)
+    return generator.run([(arm, plan)]).operations
 
 
 def two_tabs(
