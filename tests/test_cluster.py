@@ -7,7 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -174,8 +177,38 @@ def test_a_killed_server_refuses_and_comes_back_empty_or_caught_up(lab, name):
     assert not second.alive
 
 
-def test_stopping_a_cluster_finishes_requests_and_frees_everything(lab, tmp_path):
-    """A server that is stopped answers what it has begun; then its processes and ports are gone."""
+def test_a_server_that_is_stopped_finishes_what_it_has_begun(lab):
+    """A request under way when SIGTERM comes is answered."""
+    (cluster,) = lab.start(ClusterSpec(name="finishes", strategy="isolated", servers=1))
+    server = cluster.servers[0]
+    product = f"{server.url}/api/products/1"
+    assert requests.get(product, timeout=5).ok
+    if cluster.sockets() is None:
+        pytest.skip("this system does not tell when the server has begun")
+    lab.postgresql.pause()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            before = asked(lab, cluster)
+            answer = pool.submit(requests.get, product, timeout=10)
+            while asked(lab, cluster) == before:
+                time.sleep(0.001)
+            server.process.terminate()
+            lab.postgresql.resume()
+            assert answer.result().status_code == 200
+        server.process.close()
+    finally:
+        lab.postgresql.resume()
+    assert not server.alive
+
+
+def asked(lab, cluster):
+    """Return how many messages a cluster's servers have sent to the database."""
+    port = urlsplit(lab.postgresql.url).port
+    return sum(one.segments_sent for one in cluster.sockets() if one.remote_port == port)
+
+
+def test_a_stopped_cluster_frees_everything(lab):
+    """Its processes and its ports are gone; stopping it again is no error."""
     (cluster,) = lab.start(ClusterSpec(name="short-lived", strategy="isolated", servers=1))
     server = cluster.servers[0]
     pids = [server.pid, *cluster.balancer.pids()]
