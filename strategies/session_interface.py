@@ -292,7 +292,6 @@ def _answer_with(response: Response, error: SessionError) -> None:
     closing = getattr(response.response, "close", None)
     if closing is not None:  # a stream or a file that nobody will read any more
         closing()
-    response.direct_passthrough = False
     for name in _OF_THE_LOST_ANSWER:
         response.headers.pop(name, None)
     response.status_code = status

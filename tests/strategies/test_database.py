@@ -79,7 +79,7 @@ def test_no_index_on_deadlines(store, connection, namespace):
 
 
 @hypothesis.settings(
-    max_examples=150, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 @hypothesis.given(name=st.text(st.characters(exclude_categories=["Cs"])), value=JSON)
 def test_any_json(store, name, value):

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from behind_flask import Shop, cookie_of
 from conformance import packed
+from werkzeug.exceptions import HTTPException
 
-from strategies.contract import Changes, StoreSettings, UnsupportedPolicy
+from strategies.contract import Changes, StoreSettings, StoreUnavailable, UnsupportedPolicy
 from strategies.local import LocalStore
 from strategies.session import Identity
 from strategies.session_interface import ServerSideSessions, _write_cookie, short_hash
@@ -89,6 +90,13 @@ def test_caching_headers(shop):
             assert (headers["Vary"], headers["Cache-Control"]) == ("Cookie", "no-store")
     untouched = shop.do(cookie, lambda _: None).headers
     assert "Cache-Control" not in untouched
+
+
+def test_varies_without_loading(shop):
+    """Whoever asks the session anything gets an answer that varies by cookie, also if it need not be loaded."""
+    cookie = shop.begin(a=1)
+    assert shop.do(cookie, lambda session: session.modified).headers["Vary"] == "Cookie"
+    assert shop.calls() == (1, 0, 0, 0, 0)
 
 
 def test_no_session_no_vary(shop):
@@ -198,8 +206,9 @@ def test_nested_changes(shop):
 
 
 def test_flagged_without_change(shop):
-    """A flag alone saves nothing; changed fields alone are saved under it, however many were read."""
-    cookie = shop.begin(a={"x": 1, "y": 2}, b=[2])
+    """A flag alone saves nothing, however the store writes the JSON of the fields that were read."""
+    cookie = shop.begin(a=1, b=[2])
+    shop.store.save(cookie.split(".")[0], Changes(set={"a": b'{ "x" : 1.0 }'}))
 
     def look(session):
         assert session["a"]
@@ -285,6 +294,52 @@ def test_empty_sessions_are_not_created(shop):
     assert shop.store.census().creates == 0
 
 
+def test_shape_of_handles(shop):
+    """Even a cookie with a good signature costs no store call unless it looks like one of ours."""
+    for identity in (Identity("../etc", "N" * 43), Identity("x" * 23, "N" * 42), Identity("*" * 22, "N" * 43)):
+        assert shop.cost(_write_cookie(shop.app, identity), dict) == (0, 0, 0, 0, 0)
+
+
+def test_shrinking_below_the_limit(shop):
+    """A session that two writers together made too large can be made smaller, in steps."""
+    cookie = shop.begin(a="x" * 40_000)
+    shop.store.save(cookie.split(".")[0], Changes(set=packed(b="x" * 40_000)))
+    assert shop.do(cookie, lambda session: session.update(a="x" * 39_000)).status_code == 200
+    assert shop.do(cookie, lambda session: session.update(a="x" * 39_001)).status_code == 413
+    assert shop.do(cookie, lambda session: session.pop("a")).status_code == 200
+
+
+class Down(LocalStore):
+    """A store that never answers, and counts how often it was asked."""
+
+    asked = 0
+
+    def load(self, handle, *, ask_peers=False):
+        """Fail."""
+        self.asked += 1
+        raise StoreUnavailable("down")
+
+
+def test_asked_once_a_request():
+    """A view that goes on after the store failed does not wait for it again, and its answer is its own."""
+    store = Down.open(StoreSettings())
+    shop = Shop(store)
+
+    def insist(session):
+        failures = []
+        for _ in range(3):
+            try:
+                session["a"] = 1
+            except HTTPException as error:
+                failures.append(error.code)
+        return failures
+
+    response = shop.do(shop.begin(a=1), insist)
+    assert (response.status_code, response.json) == (200, [503, 503, 503])
+    assert store.asked == 1
+    store.close()
+
+
 class Unkept:
     """Something that JSON cannot hold."""
 
@@ -359,19 +414,15 @@ def test_error_replaces_the_whole_answer(store):
     cookie = shop.begin(a=1)
     closed = []
 
-    def body():
-        try:
-            yield "secret page"
-        finally:
+    class Page(list):
+        def close(self):
             closed.append(True)
 
     def view(session):
         session["a"] = 2
         store.delete(cookie.split(".")[0])
-        response = flask.Response(body(), status=302, headers={"Location": "/x", "ETag": '"1"'})
-        response.direct_passthrough = True
-        next(response.response)
-        return response
+        body = Page([b"secret page"])
+        return flask.Response(body, status=302, headers={"Location": "/x", "ETag": '"1"'}, direct_passthrough=True)
 
     refused = shop.do(cookie, view)
     assert refused.status_code == 401
