@@ -119,6 +119,18 @@ def test_a_hanging_server_is_recorded_as_timeouts(shop, generator, open_arm):
     assert result.wall_seconds < 4
 
 
+def test_a_dead_server_cannot_hold_up_the_lab(shop, generator, open_arm):
+    """Once the drain is over, what is left of a tab's list is still sent, but with a short timeout."""
+    hang = threading.Event()
+    shop.fault = lambda method, path: hang.wait(10)
+    plan = plan_of(*((n, "s000", "product", {}) for n in range(20)))
+    result = generator.run([(open_arm(shop, timeout_seconds=0.4), plan)])
+    hang.set()
+    assert result.scheduled == result.sent == result.recorded == 20
+    assert {operation.status for operation in result.operations} == {0}
+    assert result.wall_seconds < 20 * 0.4 / 2
+
+
 def test_a_late_answer_is_not_taken_for_the_next_one(shop, generator, open_arm):
     """After a timeout the connection is given up, so that the next request gets its own answer."""
     shop.fault = lambda method, path: time.sleep(0.5) if path.endswith("/1") else None
@@ -310,6 +322,41 @@ def test_errors_in_the_process_reach_the_lab(shop, generator, open_arm):
     with pytest.raises(LoadError, match="KeyError: 'dance'"):
         generator.run([(arm, plan_of((0, "s000", "dance", {})))])
     assert generator.run([(arm, plan_of((0, "s000", "view", {})))]).recorded == 1
+
+
+def test_a_lost_record_is_loud(shop):
+    """If the recorder loses a single exchange, the run is an error and not a smaller sample."""
+    code = [sys.executable, "-c", LOSSY_RECORDER, shop.url]
+    done = subprocess.run(code, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.strip() == "2 requests were scheduled, 2 sent, 1 recorded"
+
+
+LOSSY_RECORDER = """
+import sys
+from loadtests import shoppers
+from loadtests.generator import Generator
+from loadtests.plans import Plan, PlannedRequest
+from loadtests.wire import ArmTarget, LoadError, Open, Run
+
+class Lossy(list):
+    def append(self, exchange):
+        if exchange.planned.at_seconds:
+            super().append(exchange)
+
+begin = shoppers.Walk.__init__
+def begin_lossy(self, *args):
+    begin(self, *args)
+    self.exchanges = Lossy()
+shoppers.Walk.__init__ = begin_lossy
+
+generator = Generator()
+generator.do(Open(ArmTarget(arm="a", strategy="s", url=sys.argv[1], server_urls={}, cookie_name="c")))
+requests = [PlannedRequest(at_seconds=at, shopper="s000", f="view") for at in (0.0, 0.01)]
+try:
+    generator.do(Run([("a", Plan(scenario="shopping", seconds=0.1, requests=requests))]))
+except LoadError as error:
+    print(error)
+"""
 
 
 def test_a_dead_generator_is_reported(tmp_path):
