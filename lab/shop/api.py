@@ -42,7 +42,7 @@ def product_list() -> Response:
     return _shown(products)
 
 
-@api.get("/products/<product:number>")
+@api.get("/products/<int:number>")
 def product(number: int) -> Response:
     """One product. Session: not touched."""
     return answer(catalogue().product(number))

@@ -59,7 +59,7 @@ def create_shop(config: ShopConfig, sessions: SessionInterface) -> Flask:
     )
     app.session_interface = sessions
     app.extensions["catalogue"] = Catalogue(config.database_url, config.pool_size)
-    app.url_map.converters.update(product=inputs.ProductConverter, token=inputs.TokenConverter)
+    app.url_map.converters["token"] = inputs.TokenConverter
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
         server=config.server, servers=config.servers, colour=config.servers.index(config.server) % COLOURS

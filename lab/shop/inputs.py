@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 from werkzeug.exceptions import BadRequest
-from werkzeug.routing import BaseConverter, IntegerConverter
+from werkzeug.routing import BaseConverter
 
 MAX_BODY_BYTES = 16 * 1024
 """Largest body that is read; a larger one is refused with 413."""
@@ -112,12 +112,6 @@ def search_words(text: str) -> list[str]:
     if not words:
         raise BadRequest("a search needs at least one word (q=...)")
     return words
-
-
-class ProductConverter(IntegerConverter):
-    """A product's number in an address; anything else is an address that does not exist."""
-
-    regex = r"[0-9]{1,9}"
 
 
 class TokenConverter(BaseConverter):

@@ -77,7 +77,7 @@ def search() -> str:
     return _show("search.html", view, products=products, categories=CATEGORIES, text=text, limit=SEARCH_LIMIT)
 
 
-@pages.get("/products/<product:number>")
+@pages.get("/products/<int:number>")
 def product(number: int) -> str:
     """One product. Session: read."""
     found = catalogue().product(number)

@@ -48,7 +48,21 @@ WRONG = [
     ("/api/checkout", {"token": "../../etc"}),
 ]
 
-BODIES = [b"", b"{", b"null", b"[]", b'"a"', b"7", b"NaN", b"\xff\xfe", b"[" * 9000, b'{"token":' * 1500, b"a=1&b=2"]
+BODIES = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b'"a"',
+    b"7",
+    b"NaN",
+    b"\xff\xfe",
+    b"[" * 9000,
+    b'{"token":' * 1500,
+    b"a=1&b=2",
+    b'{"user": "\xff", "token": "\xff", "page": "\xff"}',
+]
+
 
 PATHS = [
     "/api/products?page=0",
@@ -60,6 +74,8 @@ PATHS = [
     "/api/products/0",
     "/api/products/-1",
     "/api/products/99999999999",
+    "/api/products/" + "9" * 30,
+    "/api/products/" + "9" * 4000,
     "/api/products/" + "9" * 5000,
     "/api/products/%00",
     "/api/search",
