@@ -18,8 +18,8 @@ import requests
 
 from lab.cluster import ClusterSpec, Lab
 from lab.cluster.spec import safe_name
-from lab.engines import ports, user
-from lab.errors import DiskFull, LabError, PortsExhausted, ServerFailed
+from lab.engines import ports, redis, user
+from lab.errors import DiskFull, EngineFailed, LabError, PortsExhausted, ServerFailed
 from strategies import STRATEGIES, UnknownStrategy
 from strategies.contract import UnsupportedPolicy
 
@@ -279,6 +279,19 @@ def test_a_server_that_cannot_start_takes_its_cluster_along(lab, tmp_path, monke
     with pytest.raises(ServerFailed, match=r"web-\d \(isolated\) did not start\. FileNotFoundError.*\(log: .*\)$"):
         lab.start(ClusterSpec(name="fails", strategy="isolated", servers=2))
     assert not [one for one in set(psutil.Process().children(recursive=True)) - before if one.is_running()]
+
+
+def test_an_engine_that_fails_takes_the_lab_along(tmp_path, monkeypatch):
+    """When one engine does not start, the others are stopped, and no process and no folder stays."""
+    monkeypatch.setattr(redis, "_CONFIG", redis._CONFIG | {"no-such-setting": "1"})
+    before = set(psutil.Process().children(recursive=True))
+    lab = Lab(tmp_path)
+    with pytest.raises(EngineFailed, match=r"^Redis did not start\."), lab:
+        pytest.fail("it started without Redis")
+    assert not lab.keeper.folder.exists()
+    assert not [one for one in set(psutil.Process().children(recursive=True)) - before if one.is_running()]
+    with pytest.raises(LabError, match="closing"):
+        lab.keeper.launch("late", ["true"])
 
 
 def test_no_free_port_is_one_clear_line(lab, monkeypatch):

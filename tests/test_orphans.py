@@ -129,14 +129,16 @@ def test_nothing_outlives_the_lab(start, how, signum):
     assert lab.is_gone(), lab.survivors()
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6])
-def test_nothing_outlives_a_lab_that_is_killed_while_it_starts(start, seconds):
-    """Killed this long after its temporary folder appears, it leaves nothing: there is no unwatched moment."""
+@pytest.mark.parametrize(
+    ("seconds", "signum"), [(0.0, signal.SIGKILL), (0.2, signal.SIGKILL), (0.6, signal.SIGKILL), (0.2, signal.SIGINT)]
+)
+def test_nothing_outlives_a_lab_that_ends_while_it_starts(start, seconds, signum):
+    """Ended this long after its temporary folder appears, it leaves nothing: there is no unwatched moment."""
     lab = start()
     while not lab.folders():
         time.sleep(0.001)
     time.sleep(seconds)
-    lab.process.kill()
+    lab.process.send_signal(signum)
     assert lab.is_gone(), lab.survivors()
 
 
