@@ -144,9 +144,11 @@ def _ending(op: Operation, logouts: dict[str | None, Operation]) -> str | None:
 
 
 def _last_use(shopper: Shopper, late: Operation) -> Operation | None:
-    """Return the last answer of the session before a request that came after its lifetime."""
-    earlier = (op for op in shopper.operations if op.session == late.presented and op.t1_ns < late.t0_ns)
-    return max(earlier, key=lambda op: (op.t1_ns, op.i), default=None)
+    """Return the last answer of the session before a request that came after its lifetime, late ones left out."""
+    alive = [
+        op for op in shopper.operations if op.session == late.presented and op.late is None and op.t1_ns < late.t0_ns
+    ]
+    return max(alive, key=lambda op: (op.t1_ns, op.i), default=None)
 
 
 def _is_served(op: Operation) -> bool:

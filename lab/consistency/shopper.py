@@ -36,6 +36,9 @@ __all__ = ["Answer", "Removals", "Shopper", "arrange"]
 REMOVES = frozenset({"logout", "checkout"})
 """What empties the cart."""
 
+LOOK_BACK = 50
+"""A witness that spans more requests than this is no better for a search that goes on."""
+
 _PREFERENCE = {"ok": 0, "info": 1, "fail": 2}
 
 
@@ -199,10 +202,11 @@ class Shopper:
             token: what was shown.
             tab: to which tab.
             before_ns: the answer was there before this time.
-            first: the first such request, where the search ends.
+            first: the first such request. The search ends there, or after `LOOK_BACK` requests, and then gives this.
         """
         place = bisect_left(self.operations, before_ns, key=lambda op: op.t0_ns)
-        for op in reversed(self.operations[self.position[first.i] : place]):
+        for earlier in range(place - 1, max(self.position[first.i], place - LOOK_BACK), -1):
+            op = self.operations[earlier]
             if op.tab == tab and op.outcome == "ok" and op.t1_ns < before_ns and token in (op.cart or ()):
                 return op
         return first

@@ -310,7 +310,7 @@ def resurrections(ops):
             by_time = op.late in ("idle", "absolute")
             ended = None if by_time else min(logouts, key=lambda o: (o.t1_ns, o.i))
             if ended is None:
-                used = [o for o in shopper.ops if o.session == op.presented and o.t1_ns < op.t0_ns]
+                used = [o for o in shopper.ops if o.session == op.presented and not o.late and o.t1_ns < op.t0_ns]
                 ended = max(used, key=lambda o: (o.t1_ns, o.i)) if used else None
             served = op.status != 401 and (
                 op.session == op.presented
