@@ -97,7 +97,7 @@ def load(folder: Path) -> Samples:
     """
     path = folder / FILE
     try:
-        with np.load(path, allow_pickle=False) as columns:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as columns:
             return Samples(**{field.name: columns[field.name] for field in fields(Samples)})
     except FileNotFoundError as error:
         raise SamplesError(f"{folder} has no {FILE}.") from error

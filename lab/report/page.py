@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from lab.report import style, summary
 from lab.report.charts.chart import interval, number, size
+from lab.report.results import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +122,7 @@ def _figure(chart: Drawn) -> dict[str, Any]:
 
 
 def _has_points_only(run: Run) -> bool:
-    ratios = [run.get("strategies", name, "latency_ratio", "p50") for name in run.compared]
+    ratios = [run.get("strategies", name, "latency_ratio", "p50") for name in run.compared if name != BASELINE]
     return any(ratios) and not any(ratio and ratio.get("low") is not None for ratio in ratios)
 
 

@@ -151,11 +151,11 @@ def headline(run: Run) -> str:
     broke = [name for name, verdict in verdicts.items() if verdict == "violated"]
     parts = []
     if kept:
-        parts.append(f"{listed(kept)} kept every cart whole{'; ' + listed(broke) + ' did not' if broke else ''}")
+        parts.append(f"{listed(kept)} kept every session whole{'; ' + listed(broke) + ' did not' if broke else ''}")
     elif broke:
-        parts.append(f"{listed(broke)} broke carts, and no strategy was seen to keep them all whole")
+        parts.append(f"{listed(broke)} broke sessions, and no strategy was seen to keep them all whole")
     else:
-        parts.append("this run saw too little to say which strategies keep carts whole")
+        parts.append("this run saw too little to say which strategies keep sessions whole")
     return " ".join(sentence(part) + "." for part in [*parts, *_quickest(run, kept)])
 
 

@@ -36,7 +36,7 @@ def show(results: Results, console: Console) -> None:
 
 def _table(rows: list[summary.Row]) -> Table:
     table = Table(box=box.ASCII2, padding=(0, 1), pad_edge=False, show_edge=False)
-    for head in ("strategy", "cart"):
+    for head in ("strategy", "consistency"):
         table.add_column(head, no_wrap=True)
     for head in ("broken", "median ms", "times sticky"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -44,10 +44,10 @@ def _table(rows: list[summary.Row]) -> Table:
     for head in ("CPU ms", "copies"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
-        cart = Text(row.consistency, style=_COLOURS.get(row.consistency, ""))
+        judged = Text(row.consistency, style=_COLOURS.get(row.consistency, ""))
         ratio = row.ratio.replace("(", "[").replace(" to ", ", ").replace(")", "]")
         figures = (row.broken, row.median, ratio, row.verdict, row.cpu, row.copies)
-        table.add_row(Text(row.strategy, style="bold"), cart, *(_plain(figure) for figure in figures))
+        table.add_row(Text(row.strategy, style="bold"), judged, *(_plain(figure) for figure in figures))
     return table
 
 

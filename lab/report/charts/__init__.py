@@ -67,25 +67,41 @@ def draw_all(run: Run) -> list[Drawn]:
     """Draw every chart into `<run>/charts/` as SVG and as 1920 by 1080 PNG."""
     folder = run.folder / "charts"
     folder.mkdir(exist_ok=True)
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(style.SETTINGS)
-        return [draw_one(run, name, folder) for name in CHARTS]
+    return [draw_one(run, name, folder) for name in CHARTS]
 
 
 def draw_one(run: Run, name: str, folder: Path) -> Drawn:
     """Draw one chart; what an earlier drawing left is replaced, or removed where there is nothing to draw now."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style.SETTINGS)
+        try:
+            figure, caption = compose(run, name)
+        except NothingToDraw as reason:
+            for old in (folder / f"{name}.svg", folder / f"{name}.png"):
+                old.unlink(missing_ok=True)
+            return Drawn(name, None, b"", str(reason))
+        return Drawn(name, caption, _save(figure, caption.title, folder / name))
+
+
+def compose(run: Run, name: str) -> tuple[Figure, Caption]:
+    """Draw one chart with the words around it, unsaved.
+
+    Raises:
+        NothingToDraw: the run has no data for it.
+    """
     figure = Figure(layout="constrained")
-    try:
-        caption = CHARTS[name](run, figure)
-    except NothingToDraw as reason:
-        for old in (folder / f"{name}.svg", folder / f"{name}.png"):
-            old.unlink(missing_ok=True)
-        return Drawn(name, None, b"", str(reason))
+    caption = CHARTS[name](run, figure)
     style.dress(figure, caption.title, caption.subtitle, caption.note)
-    figure.savefig(folder / f"{name}.png", dpi=style.PNG_DPI, metadata={"Title": caption.title})
-    figure.set_layout_engine("none")  # the layout stands; SVG need not find it again
+    return figure, caption
+
+
+def _save(figure: Figure, title: str, path: Path) -> bytes:
+    """Save a figure as PNG and as SVG without a date, and return the SVG."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine()  # the layout stands: neither format need find it again
+    figure.savefig(path.with_suffix(".png"), dpi=style.PNG_DPI, metadata={"Title": title})
     svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Title": caption.title})
-    (folder / f"{name}.svg").write_bytes(svg.getvalue())
-    return Drawn(name, caption, svg.getvalue())
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Title": title})
+    path.with_suffix(".svg").write_bytes(svg.getvalue())
+    return svg.getvalue()

@@ -70,8 +70,7 @@ def title(ratios: dict[str, Any]) -> str:
     if same := verdicts.get("about the same"):
         parts.append(f"{listed(same)} about as long{'' if parts else f' as {BASELINE}'}")
     if close := verdicts.get("cannot tell"):
-        other = "" if parts else f" from {BASELINE}"
-        parts.append(f"this run cannot tell {listed(close)} apart{other}")
+        parts.append(f"{listed(close)}: too close to call{'' if parts else f', compared with {BASELINE}'}")
     return sentence("; ".join(parts))
 
 

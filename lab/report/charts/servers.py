@@ -76,4 +76,12 @@ def _group(axes: Axes, row: int, name: str, shares: Shares) -> None:
         y = row - 0.4 + (index + 0.5) * height
         axes.barh(y, 100 * share, height * 0.86, color=style.shade(look.colour, 0.75))
         if len(shares) <= _MOST_NAMED:
-            axes.text(100 * share + 0.3, y, f"{server}  {percent(share)}", va="center", size=8.5, color=style.SOFT)
+            axes.text(
+                100 * share + 0.3,
+                y,
+                f"{server}  {percent(share)}",
+                va="center",
+                size=8.5,
+                color=style.SOFT,
+                path_effects=style.HALO,
+            )

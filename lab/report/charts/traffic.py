@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from lab.report.results import Run
 
 LINKS = {
-    "server_server": "server to server",
-    "server_store": "server to session store",
-    "server_origin": "server to catalogue",
-    "balancer_server": "balancer to server",
-    "client_balancer": "shopper to balancer",
+    "server_server": "between servers",
+    "server_store": "to session store",
+    "server_origin": "to catalogue",
+    "balancer_server": "balancer, server",
+    "client_balancer": "shopper, balancer",
 }
 """The links, those that carry sessions first: they begin at zero, so that they can be compared by eye."""
 
@@ -47,7 +47,12 @@ def draw(run: Run, figure: Figure) -> Caption:
         load_subtitle(run),
         "Payload bytes of all requests, catalogue requests included, divided by requests; headers of TCP and IP not "
         f"counted.{f' Not measured here: {listed(unknown)}.' if unknown else ''}",
-        ("strategy", *(f"{words} (bytes)" for words in LINKS.values()), "messages, server to server", "to the store"),
+        (
+            "strategy",
+            *(f"{words} (bytes)" for words in LINKS.values()),
+            "messages between servers",
+            "messages to session store",
+        ),
         tuple(
             (
                 name,

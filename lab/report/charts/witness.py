@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Request = dict[str, Any]
-_PREFERRED = ("read_your_writes", "monotonic_reads", "stale_reads", "lost_writes", "divergence")
+STORIES = {
+    "read_your_writes": "a shopper puts something into the cart and does not find it there",
+    "monotonic_reads": "a shopper's cart goes back in time",
+    "stale_reads": "a shopper is shown an outdated cart",
+    "lost_writes": "an item that was confirmed is lost for good",
+    "divergence": "two servers disagree about the same cart",
+}
+"""What each kind of witness tells, the best story first."""
+
+_OF_ONE_SHOPPER = ("read_your_writes", "monotonic_reads", "stale_reads")
 _MOST_REQUESTS = 5
 _MOST_CHIPS = 4
 _CENTRED: Any = {"ha": "center", "va": "center"}
@@ -71,25 +80,18 @@ def choose(run: Run) -> tuple[str, dict[str, Any]]:
         (arm, witness)
         for arm, record in arms(run.results).items()
         for witness in (record.get("consistency") or {}).get("witnesses") or []
-        if witness["check"] in _PREFERRED and witness.get("operations")
+        if witness["check"] in STORIES and witness.get("operations")
     ]
     if not found:
         raise NothingToDraw("No cart was seen broken in this run.")
-    return min(found, key=lambda item: _PREFERRED.index(item[1]["check"]))
+    return min(found, key=lambda item: list(STORIES).index(item[1]["check"]))
 
 
 def title(arm: str, witness: dict[str, Any]) -> str:
     """Say what happened, in one sentence."""
-    servers = [request.get("server") for request in witness["operations"]]
-    switched = ", from one server to the next" if len(set(servers)) > 1 else ""
-    stories = {
-        "read_your_writes": f"a shopper puts something into the cart and does not find it there{switched}",
-        "monotonic_reads": f"a shopper's cart goes back in time{switched}",
-        "stale_reads": f"a shopper is shown an outdated cart{switched}",
-        "lost_writes": "an item that was confirmed is lost for good",
-        "divergence": "two servers disagree about the same cart",
-    }
-    return sentence(f"{arm}: {stories[witness['check']]}")
+    servers = {request.get("server") for request in witness["operations"]}
+    switched = ", from one server to the next" if len(servers) > 1 and witness["check"] in _OF_ONE_SHOPPER else ""
+    return sentence(f"{arm}: {STORIES[witness['check']]}{switched}")
 
 
 def _names(requests: list[Request]) -> dict[str, str]:

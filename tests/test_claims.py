@@ -1,0 +1,244 @@
+"""Each claim's rule, at each of its outcomes, with made-up numbers."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from lab import claims
+from lab.claims import CLAIMS
+
+OK = {"verdict": "ok", "violations": 0, "opportunities": 400, "cross_server": 300, "cross_server_violations": 0}
+GUARANTEES = ("read_your_writes", "monotonic_reads", "monotonic_writes", "writes_follow_reads")
+TIMED = ("sticky", "all-to-all", "database", "redis")
+
+
+def consistent(**changes):
+    """Return checks of an arm that broke nothing, with changes to all four guarantees."""
+    return {name: {**OK, "shoppers": 60, **changes} for name in GUARANTEES}
+
+
+def lifecycle(lost=0, left=0, back=0, shoppers=220, late=240):
+    """Return the lifecycle checks of a strategy."""
+    return {
+        "sessions_lost": {"violations": lost, "opportunities": 1000, "shoppers": shoppers},
+        "resurrections": {"violations": back, "opportunities": late},
+        "handles_left": {"after_logout": {"ended": 200, "left": left}, "after_expiry": {"ended": 200, "left": 0}},
+    }
+
+
+def results():
+    """Return results in which nothing speaks against any claim."""
+    flickering = {**OK, "verdict": "violated", "cross_server": 600, "cross_server_violations": 590, "shoppers": 40}
+    base = {
+        "experiment": "compare",
+        "strategies": {
+            "isolated": {"consistency": {"read_your_writes": flickering}, "lifecycle": lifecycle(lost=90, left=150)},
+            **{name: {"consistency": consistent(), "lifecycle": lifecycle()} for name in TIMED},
+        },
+        "arms": {
+            "all-to-all sync": {"consistency": consistent(), "peer_timeouts": 0},
+            "all-to-all with affinity": {"copies_unused": {"copies": 600, "never_read": 590}},
+        },
+    }
+    base["strategies"]["redis"]["storage"] = {"copies_per_session": 1.0}
+    base["strategies"]["redis"]["latency_ratio"] = {"p50": {"estimate": 1.2, "low": 1.15, "high": 1.25}}
+    return base
+
+
+def verdict(claim: str, found: dict) -> str:
+    """Return the verdict on one claim."""
+    return next(one["verdict"] for one in claims.judge(found) if one["id"] == claim)
+
+
+def evidence(claim: str, found: dict) -> str:
+    """Return the evidence for one claim."""
+    return next(one["evidence"] for one in claims.judge(found) if one["id"] == claim)
+
+
+def with_strategy(name: str, key: str, value: dict) -> dict:
+    """Return the usual results with one part of one strategy replaced."""
+    found = copy.deepcopy(results())
+    found["strategies"][name][key] = value
+    return found
+
+
+def with_arm(name: str, value: dict) -> dict:
+    """Return the usual results with one untimed arm replaced."""
+    found = copy.deepcopy(results())
+    found["arms"][name] = value
+    return found
+
+
+def without(place: str, name: str) -> dict:
+    """Return the usual results without a strategy or an arm."""
+    found = copy.deepcopy(results())
+    del found[place][name]
+    return found
+
+
+def flicker(violated: int, cross: int, shoppers: int = 40) -> dict:
+    """Return results with so many broken cross-server views under `isolated`."""
+    check = {**OK, "cross_server": cross, "cross_server_violations": violated, "shoppers": shoppers}
+    return with_strategy("isolated", "consistency", {"read_your_writes": check})
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (flicker(590, 600), "holds"),
+        (flicker(540, 600), "cannot tell"),
+        (flicker(250, 600), "does not hold"),
+        (flicker(290, 299), "cannot tell"),
+        (flicker(590, 600, shoppers=29), "cannot tell"),
+        (flicker(0, 0), "cannot tell"),
+        (without("strategies", "isolated"), "not tested"),
+    ],
+)
+def test_cart_flickers(found, expected):
+    """Holds from 90 % broken cross-server views on, with 300 of them by 30 shoppers; fails up to half."""
+    assert verdict("cart-flickers", found) == expected
+
+
+def test_cart_flickers_prefers_the_interval_by_shopper():
+    """Where the checker resampled shoppers, its wider interval decides."""
+    found = flicker(560, 600)
+    check = found["strategies"]["isolated"]["consistency"]["read_your_writes"]
+    check["cross_server_rate"] = {"estimate": 0.93, "low": 0.88, "high": 0.96}
+    assert verdict("cart-flickers", found) == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "holds"),
+        ({"violations": 1, "verdict": "violated"}, "does not hold"),
+        ({"opportunities": 249}, "cannot tell"),
+        ({"verdict": "unknown"}, "cannot tell"),
+    ],
+)
+def test_sticky_consistent(changes, expected):
+    """Holds without violation in 1,000 opportunities over the four guarantees, all of them exercised."""
+    assert verdict("sticky-consistent", with_strategy("sticky", "consistency", consistent(**changes))) == expected
+
+
+@pytest.mark.parametrize(
+    ("unused", "expected"),
+    [
+        ({"copies": 600, "never_read": 590}, "holds"),
+        ({"copies": 600, "never_read": 250}, "does not hold"),
+        ({"copies": 600, "never_read": 420}, "cannot tell"),
+        ({"copies": 0, "never_read": 0}, "cannot tell"),
+        (None, "not tested"),
+    ],
+)
+def test_copies_unused(unused, expected):
+    """Holds if at least 90 % of the extra copies were never read under affinity, fails up to half."""
+    assert verdict("copies-unused", with_arm("all-to-all with affinity", {"copies_unused": unused})) == expected
+
+
+@pytest.mark.parametrize(
+    ("arm", "expected"),
+    [
+        ({"consistency": consistent(), "peer_timeouts": 0}, "cannot tell"),
+        ({"consistency": consistent(violations=1, verdict="violated"), "peer_timeouts": 0}, "does not hold"),
+        ({"consistency": consistent(violations=1, verdict="violated"), "peer_timeouts": 2}, "cannot tell"),
+        ({}, "not tested"),
+    ],
+)
+def test_all_to_all_free(arm, expected):
+    """A violation without a peer's timeout refutes it at once; otherwise `failover` has to be heard."""
+    assert verdict("all-to-all-free", with_arm("all-to-all sync", arm)) == expected
+
+
+def test_all_to_all_free_says_what_remains_and_sets_async_beside():
+    """The evidence names the door that is still to be opened, and the asynchronous rate."""
+    text = evidence("all-to-all-free", results())
+    assert "make failover" in text
+    assert "async: 0 of 300 views" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("consistency", consistent(), "cannot tell"),
+        ("consistency", consistent(violations=1, verdict="violated"), "does not hold"),
+        ("storage", {"copies_per_session": 1.02}, "does not hold"),
+        ("latency_ratio", {"p50": {"estimate": 1.7, "low": 1.55, "high": 1.8}}, "does not hold"),
+        ("latency_ratio", {"p50": {"estimate": 1.6, "low": 1.45, "high": 1.8}}, "cannot tell"),
+        ("latency_ratio", None, "cannot tell"),
+    ],
+)
+def test_redis_solves(key, value, expected):
+    """Violations, a second copy or a median surely above 1.5 times refute it; the rest waits for `failover`."""
+    assert verdict("redis-solves", with_strategy("redis", key, value)) == expected
+
+
+def test_redis_solves_without_redis():
+    """What did not take part is not tested."""
+    assert verdict("redis-solves", without("strategies", "redis")) == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("name", "life", "expected"),
+    [
+        ("database", lifecycle(), "holds"),
+        ("database", lifecycle(lost=1), "does not hold"),
+        ("database", lifecycle(shoppers=199), "cannot tell"),
+        ("isolated", lifecycle(lost=500), "holds"),
+    ],
+)
+def test_session_persists(name, life, expected):
+    """No active shopper may lose a session under any strategy but the control, with 200 of them under each."""
+    assert verdict("session-persists", with_strategy(name, "lifecycle", life)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "life", "expected"),
+    [
+        ("redis", lifecycle(), "holds"),
+        ("redis", lifecycle(left=1), "does not hold"),
+        ("redis", lifecycle(back=1), "does not hold"),
+        ("redis", lifecycle(late=199), "cannot tell"),
+        ("isolated", lifecycle(left=500, back=3), "holds"),
+    ],
+)
+def test_logout_deletes(name, life, expected):
+    """No id may be left and no session return, in 200 late requests under each strategy but the control."""
+    assert verdict("logout-deletes", with_strategy(name, "lifecycle", life)) == expected
+
+
+def test_logout_deletes_names_the_culprit_and_the_control():
+    """The evidence says which strategy left ids, and what the control left."""
+    text = evidence("logout-deletes", with_strategy("database", "lifecycle", lifecycle(left=4)))
+    assert "(database)" in text
+    assert "isolated, left 150" in text
+
+
+def test_claims_of_other_experiments_name_their_door():
+    """What this run cannot judge says which make door will."""
+    found = {one["id"]: one for one in claims.judge(results())}
+    assert found["sticky-loses"]["verdict"] == "not tested"
+    assert "`make failover`" in found["sticky-loses"]["evidence"]
+    assert found["cache-faster"]["verdict"] == "not tested"
+
+
+def test_another_experiment_is_not_judged_by_the_rules_of_compare():
+    """A run of `scale` must not be taken for a run of `compare`."""
+    found = {**results(), "experiment": "scale"}
+    assert {one["verdict"] for one in claims.judge(found)} == {"not tested"}
+
+
+def test_every_verdict_comes_with_a_sentence_and_a_condition_when_refuted():
+    """Evidence is one text with an end; a refuted claim says under which condition it would turn."""
+    refuted = with_strategy("sticky", "consistency", consistent(violations=3, verdict="violated"))
+    for one in claims.judge(refuted):
+        assert one["evidence"].endswith(".")
+        assert bool(one["turns"]) == (one["verdict"] == "does not hold")
+
+
+def test_ids_are_unique_and_rules_belong_to_compare():
+    """The table has each claim once, and only what `compare` can judge has a rule of `compare`."""
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS) == 22
+    assert all((claim.rule is not None) == ("compare" in claim.experiments) for claim in CLAIMS)
