@@ -187,8 +187,15 @@ def run(command: List[str]) -> None:
         NoWheel: pip found no wheel.
         SetupError: anything else.
     """
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "universal_newlines": True}
-    done = subprocess.run(command, cwd=str(ROOT), check=False, **output)  # type: ignore[call-overload]
+    done = subprocess.run(
+        command,
+        cwd=str(ROOT),
+        check=False,
+        close_fds=False,  # so that the step holds the right to change `.venv`, even if this process is killed
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
     if done.returncode:
         raise explain(done.stdout)
 
@@ -238,10 +245,11 @@ def refuse_python_without_venv() -> None:
 
 @contextlib.contextmanager
 def only_one_at_a_time() -> Iterator[None]:
-    """Hold the only right to change `.venv`; a second set-up waits until the first is done or dead."""
+    """Hold the only right to change `.venv`; a second set-up waits until the first and its steps are done or dead."""
     import fcntl  # noqa: PLC0415 - Windows has none, and must get as far as being refused
 
     with LOCK.open("r+", encoding="utf-8") as file:  # any file that is always there would do
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

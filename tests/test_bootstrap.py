@@ -251,6 +251,25 @@ def test_two_setups_take_turns(project: Path) -> None:
     assert (project / ".venv/setup.json").exists()
 
 
+def test_a_step_that_outlives_a_killed_setup_is_waited_for(project: Path) -> None:
+    """After `kill -9` of the set-up, its pip goes on for a while; nobody else writes to `.venv` meanwhile."""
+    step, gate = project / "step", project / "gate"
+    os.mkfifo(gate)
+    step.write_text(f"#!/bin/sh\nread line < '{gate}'\n", encoding="utf-8")
+    step.chmod(0o755)
+    endless = "import sys; sys.path.insert(0, 'lab'); import bootstrap; sys.executable = './step'; bootstrap.main([])"
+    killed = start(project, "-c", endless)
+    with gate.open("w", encoding="utf-8"):  # opens as soon as the step reads
+        killed.kill()
+        killed.wait()
+        waits = start(project, "-c", INSTALLS_BY_HAND.format(twist=""))
+        assert "waiting for it" in waits.stdout.readline()
+        assert not (project / "steps").exists()
+    waits.communicate(timeout=60)
+    killed.communicate(timeout=60)
+    assert waits.returncode == 0
+
+
 def test_ctrl_c_leaves_nothing_half_made(project: Path) -> None:
     """An interrupted set-up removes what it began, and says that the next call starts over."""
     twist = "bootstrap.install = lambda *_: (print('begun', flush=True), __import__('time').sleep(60))"
