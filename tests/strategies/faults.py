@@ -11,8 +11,8 @@ from conformance import SECRET_HASH, at_once, begin, new_handle, packed, shown, 
 
 from strategies.contract import Changes, NewSession, StoreUnavailable
 
-TIMEOUT_SECONDS = 0.4
-BOUND_SECONDS = 2 * TIMEOUT_SECONDS
+TIMEOUT_SECONDS = 0.5
+BOUND_SECONDS = 1.3  # the time-out, and what a busy machine adds; two time-outs in a row would leave it hardly any
 
 
 class EngineFails:
@@ -24,7 +24,7 @@ class EngineFails:
         return open_when_up(open_own_store)
 
     def test_paused(self, engine, store):
-        """While the engine is frozen every operation fails within its time; then everything is as it was."""
+        """While the engine is frozen every operation fails within its time; then the session is there."""
         handle = begin(store, a=1)
         engine.pause()
         try:
@@ -36,7 +36,7 @@ class EngineFails:
         finally:
             engine.resume()
         wait_until(lambda: answers(store))
-        assert shown(store, handle) is None or store.load(handle).fields["a"] == b"1"
+        assert shown(store, handle)["a"] == 1  # whether the save was applied is nobody's to know
 
     def test_paused_under_load(self, engine, store):
         """Also of many callers at once each has its answer in time."""
@@ -53,6 +53,7 @@ class EngineFails:
             assert max(at_once(*[load] * 12)) < BOUND_SECONDS
         finally:
             engine.resume()
+        wait_until(lambda: answers(store))
         assert shown(store, handle) == {"a": 1}
 
     def test_behind_flask(self, engine, store):
@@ -71,7 +72,8 @@ class EngineFails:
             assert shop.do(cookie, lambda _: "untouched").status_code == 200
         finally:
             engine.resume()
-        assert shop.shown(cookie) == {"a": 1}
+        wait_until(lambda: answers(store))
+        assert shop.shown(cookie)["a"] == 1
 
     def test_fails_while_saving(self, engine, store):
         """Where the engine fails between load and save, the answer is 503 too, and not the view's."""
@@ -127,12 +129,12 @@ def operations(store, handle):
     )
 
 
-def open_when_up(open_store):
+def open_when_up(open_store, timeout_seconds=TIMEOUT_SECONDS):
     """Open a store on an engine that may still be starting."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            return open_store(timeout_seconds=TIMEOUT_SECONDS)
+            return open_store(timeout_seconds=timeout_seconds)
         except StoreUnavailable:
             assert time.monotonic() < deadline
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from behind_flask import Shop
 from conformance import SECRET_HASH, begin, new_handle, packed, shown, wait_until
-from faults import EngineFails
+from faults import EngineFails, open_when_up
 
 from lab.engines.ports import free_port
 from lab.engines.redis import Redis
@@ -54,8 +54,9 @@ class TestRedisFails(EngineFails):
         ],
         ids=["out of memory", "read-only replica"],
     )
-    def test_refused_writes(self, engine, store, refuse, allow):
+    def test_refused_writes(self, engine, open_own_store, refuse, allow):
         """Redis that refuses writes is unavailable for them, changes nothing, and still serves reads."""
+        store = open_when_up(open_own_store, timeout_seconds=5.0)
         handle = begin(store, a=1)
         with redis.Redis.from_url(engine.url) as client:
             client.execute_command(*refuse)
