@@ -40,18 +40,22 @@ class LiteralShopper:
         return sent <= (removal.t1_ns if removal.outcome == "ok" else math.inf)
 
     def exempt_at_end(self, token):
+        """Some removal may have taken the token before the final views."""
         if token not in self._exempt_at_end:
             self._exempt_at_end[token] = any(self._may_take(removal, token) for removal in self.removals)
         return self._exempt_at_end[token]
 
     def kept(self, token):
+        """Some final view shows the token."""
         return any(token in final.cart for final in self.finals)
 
     def settled(self, token):
+        """The token is surely not lost."""
         return self.kept(token) or self.exempt_at_end(token)
 
 
 def by_shopper(ops):
+    """Every rule is about one shopper at a time."""
     groups = defaultdict(list)
     for op in ops:
         groups[op.shopper].append(op)
@@ -80,6 +84,8 @@ def _view_rule(shopper, certain):
 
 
 def read_your_writes(ops):
+    """A view, an own add acknowledged before it, still in the cart and not lost; and the view lacks it."""
+
     def rows(shopper):
         return _view_rule(
             shopper, lambda view: [(w.t1_ns, w.i, w.token, w.server) for w in shopper.acked if w.tab == view.tab]
@@ -89,6 +95,8 @@ def read_your_writes(ops):
 
 
 def stale_reads(ops):
+    """A view, an add of any tab acknowledged before it, still in the cart and not lost; and the view lacks it."""
+
     def rows(shopper):
         return _view_rule(shopper, lambda _: [(w.t1_ns, w.i, w.token, w.server) for w in shopper.acked])
 
@@ -108,6 +116,8 @@ def _first_seen(shopper, tab):
 
 
 def monotonic_reads(ops):
+    """A view, a token that the tab was shown before it, still in the cart and not lost; and the view lacks it."""
+
     def certain(shopper):
         seen = {tab: _first_seen(shopper, tab) for tab in (0, 1)}
         return lambda view: [(since, (i, place), token, server) for since, i, place, token, server in seen[view.tab]]
@@ -132,6 +142,8 @@ def _write_rule(shopper, certain):
 
 
 def monotonic_writes(ops):
+    """An acknowledged add, an earlier one of its tab; and an answer that shows the later without the earlier."""
+
     def rows(shopper):
         return _write_rule(
             shopper, lambda write: [(w.t1_ns, w.i, w.token, w.server) for w in shopper.acked if w.tab == write.tab]
@@ -141,6 +153,8 @@ def monotonic_writes(ops):
 
 
 def writes_follow_reads(ops):
+    """An acknowledged add, a token its tab had been shown; and an answer that shows the one without the other."""
+
     def rows(shopper):
         seen = {tab: _first_seen(shopper, tab) for tab in (0, 1)}
         return _write_rule(
@@ -174,6 +188,8 @@ class _Writes:
 
 
 def lost_writes(ops):
+    """An acknowledged effect in no final view."""
+
     def row(shopper):
         writes = _Writes(shopper)
         lost = sum(not shopper.kept(add.token) for add in writes.adds) + sum(writes.lacks.values())
@@ -224,6 +240,8 @@ def lost_updates(ops):
 
 
 def divergence(ops):
+    """Final views of two servers that differ."""
+
     def row(shopper):
         states = {
             final.server: ({t: _quantity(final, t) for t in final.cart}, final.user, final.recent or [])
@@ -237,6 +255,8 @@ def divergence(ops):
 
 
 def phantoms(ops):
+    """An answer with a token twice, never sent, or refused."""
+
     def row(shopper):
         bad = 0
         for answer in shopper.answers:
@@ -263,6 +283,8 @@ def _excused(shopper, before, after):
 
 
 def sessions_lost(ops):
+    """Session or user changes between two requests of a tab without a login or logout."""
+
     def session(op):
         return None if op.status == 401 or op.f == "logout" else op.session
 
@@ -296,6 +318,8 @@ def sessions_lost(ops):
 
 
 def resurrections(ops):
+    """After an acknowledged logout, or past a lifetime, the old cookie is served anything of the old session."""
+
     def rows(shopper):
         for op in shopper.ops:
             if op.presented is None or op.f in ("product", "search", "final_view") or not 0 < op.status < 500:

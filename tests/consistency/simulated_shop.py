@@ -26,6 +26,7 @@ class Session:
     version: int = 0
 
     def copy(self):
+        """Return a session that shares nothing with this one."""
         return Session(self.user, dict(self.cart), list(self.recent), self.version)
 
 
@@ -46,6 +47,7 @@ class World:
 
     @classmethod
     def draw(cls, seed):
+        """Draw a shop from a seed."""
         rng = random.Random(seed)
         return cls(
             rng=rng,
@@ -78,9 +80,11 @@ class Simulation:
         self.shoppers = [Shopper(self, f"s{number}") for number in range(shoppers)]
 
     def at(self, when, do):
+        """Do something at a time."""
         heapq.heappush(self.events, (max(when, self.now), next(self.numbers), do))
 
     def run(self):
+        """Let all shoppers do all their requests, wait, and take the final views."""
         for shopper in self.shoppers:
             for tab in range(self.world.tabs):
                 self.at(
@@ -100,6 +104,7 @@ class Simulation:
             do()
 
     def store(self, server):
+        """Return what a server knows."""
         return self.stores[0 if self.world.layout == SHARED else server]
 
     def replicate(self, server, apply):
@@ -122,6 +127,7 @@ class Shopper:
         self.count = itertools.count()
 
     def step(self, tab, left):
+        """Send the tab's next request, of so many left."""
         if left == 0:
             return
         rng, sim = self.sim.rng, self.sim
@@ -135,6 +141,7 @@ class Shopper:
         request.begin(lambda: sim.at(sim.now + rng.choice([0, 0, 1, 3, 10, 30]), lambda: self.step(tab, left - 1)))
 
     def final_view(self, server):
+        """Ask a server for this shopper's cart."""
         Request(self, 0, "final_view", None, server).begin(lambda: None)
 
 
@@ -161,12 +168,14 @@ class Request:
         self.session, self.handle = None, None
 
     def begin(self, done):
+        """Send it."""
         self.t0, self.done, self.i = self.sim.now, done, next(self.sim.numbers)
         if self.f == "add" and not self.attempt:
             self.shopper.tokens.append(self.token)
         self.sim.at(self.sim.now + self.sim.rng.choice([0, 0, 1, 2]), self.load)
 
     def load(self):
+        """Load the session."""
         store = self.sim.store(self.server)
         if self.sim.rng.random() < self.sim.world.forgets and self.presented in store:
             del store[self.presented]
@@ -178,6 +187,7 @@ class Request:
         self.sim.at(self.sim.now + self.sim.rng.choice([0, 0, 1, 5]), self.save)
 
     def save(self):
+        """Change the session, if it is to be changed."""
         if self.f not in ("view", "final_view", "product"):
             if self.sim.rng.random() < 0.02:
                 self.status, self.outcome = 400, "fail"
@@ -188,6 +198,7 @@ class Request:
         self.sim.at(self.sim.now + self.sim.rng.choice([0, 0, 1, 2]), self.answer)
 
     def change(self):
+        """Apply the request, or refuse it."""
         if self.f == "bump" and self.line not in self.session.cart:
             self.status, self.outcome = 404, "fail"
             return
@@ -214,6 +225,7 @@ class Request:
             self.shopper.handle = self.handle
 
     def apply_own(self, session):
+        """Apply this request's own effect."""
         if self.f == "add":
             session.cart[self.token] = 1
         elif self.f == "bump":
@@ -226,6 +238,8 @@ class Request:
             session.recent = [self.i, *session.recent][:3]
 
     def applier(self, handle, whole):
+        """Return what brings the change to a store: field by field, or as a whole."""
+
         def apply(store):
             known = store.get(handle)
             if handle in self.sim.dead and self.sim.world.tombstones:
@@ -243,6 +257,7 @@ class Request:
         return apply
 
     def log_out(self):
+        """Destroy the session here, and elsewhere later."""
         handle, self.session = self.handle, Session()
         if handle:
             self.shopper.late_handle = handle
@@ -253,6 +268,7 @@ class Request:
             self.shopper.handle = None
 
     def answer(self):
+        """Write the line of the history."""
         shows = self.outcome == "ok" and self.f not in ("product", "visit")
         if self.vanishes:
             self.status, shows = 0, False
@@ -264,7 +280,8 @@ class Request:
                 phase="final" if self.f == "final_view" else "main",
                 shopper=self.shopper.name, tab=self.tab, f=self.f, token=self.token, line=self.line, late=self.late,
                 intended_ns=self.t0, t0_ns=self.t0, t1_ns=self.sim.now, outcome=self.outcome, status=self.status,
-                attempt=self.attempt, error=self.error if self.vanishes else None, server=None if self.vanishes else f"web-{self.server}",
+                attempt=self.attempt, error=self.error if self.vanishes else None,
+                server=None if self.vanishes else f"web-{self.server}",
                 cart=cart, quantities={t: self.session.cart.get(t, 1) for t in cart} if shows else None,
                 presented=self.presented, session=None if self.vanishes or self.status == 401 else self.handle,
                 user=self.session.user if shows else None,

@@ -16,6 +16,7 @@ class Story:
         self.operations = []
 
     def request(self, f, t0, t1, *, server=1, cart=None, tab=0, outcome="ok", status=None, session="h1", **known):
+        """Add any request."""
         lines = None if cart is None else [line.partition(":") for line in cart.split()]
         self.operations.append(
             Operation(
@@ -31,12 +32,15 @@ class Story:
         return self
 
     def add(self, token, t0, t1, **known):
+        """Add an `add`."""
         return self.request("add", t0, t1, token=token, **known)
 
     def bump(self, line, t0, t1, **known):
+        """Add a `bump`."""
         return self.request("bump", t0, t1, line=line, **known)
 
     def view(self, t0, t1, cart, **known):
+        """Add a `view`."""
         return self.request("view", t0, t1, cart=cart, **known)
 
     def final(self, *carts, **known):

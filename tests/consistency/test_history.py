@@ -46,16 +46,20 @@ def test_empty_history_is_whole(tmp_path):
     """No requests, and a last line that says so."""
     write_history(tmp_path / "history.jsonl", [])
 
-    assert [] == read_history(tmp_path / "history.jsonl")
+    assert read_history(tmp_path / "history.jsonl") == []
 
 
 def test_exception_leaves_a_history_that_nobody_takes_for_whole(tmp_path, operations):
     """An interrupted run has no last line."""
     path = tmp_path / "history.jsonl"
 
-    with pytest.raises(KeyboardInterrupt), HistoryWriter(path) as writer:
-        writer.append(operations)
-        raise KeyboardInterrupt
+    def interrupted():
+        with HistoryWriter(path) as writer:
+            writer.append(operations)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
     with pytest.raises(HistoryError, match="truncated after line 2"):
         read_history(path)

@@ -53,7 +53,7 @@ def test_every_witness_is_violated_again_when_checked_alone():
     for seed in range(0, HISTORIES, 10):
         for witness in check(simulate(seed), "all", minimum=LEAST)["witnesses"]:
             checked[witness["check"]] += 1
-            assert "violated" == recheck_witness(witness), f"{witness['check']} in history {seed}\n{witness['text']}"
+            assert recheck_witness(witness) == "violated", f"{witness['check']} in history {seed}\n{witness['text']}"
             assert len(witness["operations"]) in range(1 + (witness["check"] != "phantoms"), 5), witness["text"]
 
     assert set(RULES) == set(checked)

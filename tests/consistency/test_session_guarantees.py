@@ -1,4 +1,4 @@
-"""Read your writes, monotonic reads, monotonic writes, writes follow reads, stale reads: each rule and its near misses."""
+"""The four session guarantees and stale reads: each rule and its near misses."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_counts_across_servers_stand_beside():
 
 
 def test_staleness_says_how_many_behind_and_for_how_long():
-    """k counts the adds a stale view lacks; t is the age of the oldest; the points tell when the latest was visible."""
+    """`k` counts the adds a view lacks, `t_ms` is the age of the oldest, points tell if the latest was visible."""
     ms = 1_000_000
     story = Story().add("a", 0, 1 * ms, cart="a").add("b", 2 * ms, 3 * ms, cart="a b")
 

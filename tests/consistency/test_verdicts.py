@@ -74,7 +74,7 @@ def test_one_server_has_nothing_to_cross():
 
 
 def test_servers_that_a_bound_shopper_never_meets_do_not_diverge():
-    """Under `sticky` only one server knows the session; what the others show past the balancer is counted, not judged."""
+    """Under `sticky` only one server knows the session; what others show is counted, not judged."""
     story = Story("shopping", strategy="sticky").add("a", 0, 1, cart="a").final("a", "")
     found = checked(story)["divergence"]
 
@@ -158,7 +158,7 @@ def test_requests_of_two_arms_are_not_one_history():
 
 def test_unknown_scenario_is_one_clear_line():
     """The error names what there is."""
-    with pytest.raises(HistoryError, match="unknown scenario 'shoping'. There are: shopping, two-tabs"):
+    with pytest.raises(HistoryError, match=r"unknown scenario 'shoping'\. There are: shopping, two-tabs"):
         check([], "shoping")
 
 

@@ -82,7 +82,7 @@ def test_lost_bump_is_told_in_four_requests_and_keeps_the_others_beside():
     assert told(story, "lost_updates") == [1, 4, 5, 6]
     assert [op["i"] for op in found["beside"]] == [2, 3]
     assert "a began with quantity 1 and was raised 4 times, each acknowledged: 5 are due;" in found["text"]
-    assert "violated" == recheck_witness(found)
+    assert recheck_witness(found) == "violated"
 
 
 def test_witness_that_was_tampered_with_is_not_violated_any_more():
@@ -91,7 +91,7 @@ def test_witness_that_was_tampered_with_is_not_violated_any_more():
     found = witness(story, "read_your_writes")
     found["operations"][1]["cart"] = ["a"]
 
-    assert "ok" == recheck_witness(found)
+    assert recheck_witness(found) == "ok"
 
 
 @pytest.mark.parametrize("broken", [{}, {"check": "x", "operations": []}, {"check": "x", "operations": [{"i": 1}]}])
