@@ -8,6 +8,7 @@ import msgspec
 
 from lab.report.charts.chart import interval, listed, number, percent, sentence
 from lab.report.results import BASELINE
+from lab.statistics import Interval, blocks_needed
 from strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ CHECKS = {
     "phantoms": "items nobody put in",
 }
 """The checks of the `shopping` scenario and what a violation looks like to a shopper."""
+
+
+_MOST_BLOCKS = 1000
+"""Nobody waits for more."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -131,10 +136,17 @@ def _speed(run: Run, name: str) -> str:
     if not ratio or ratio.get("estimate") is None:
         return "its speed is not compared, because its carts are empty" if name == "isolated" else ""
     took = f"the median request takes {interval(ratio)} times as long as under {BASELINE}"
-    words = {"about the same": ", about the same", "cannot tell": ", too close to tell"}
     if ratio.get("low") is None:
         return f"{took} (too few blocks for an interval)"
-    return took + words.get(ratio.get("verdict", ""), f", {ratio.get('verdict')}")
+    if ratio.get("verdict") == "cannot tell":
+        return f"{took}, too close to tell{_remedy(run, ratio)}"
+    return f"{took}, {ratio.get('verdict')}"
+
+
+def _remedy(run: Run, ratio: dict[str, Any]) -> str:
+    """Say how many blocks would settle it, where that is a run that one could make."""
+    needed = blocks_needed(Interval(ratio["estimate"], ratio["low"], ratio["high"]), run.get("run", "blocks") or 0)
+    return f" (some {round(needed, -1):,} blocks might)" if needed and needed <= _MOST_BLOCKS else ""
 
 
 def _copies(run: Run, name: str) -> str:

@@ -90,7 +90,7 @@ def _cell(axes: Axes, x: int, y: int, record: dict[str, Any] | None) -> None:
     share = violations / chances if chances else 0.0
     wash = style.shade(_WASH["violated"], 0.25 + 0.6 * share**0.5) if violations else _WASH[record["verdict"]]
     axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=wash, ec="none"))
-    ink = "white" if violations and share > 0.2 else style.INK  # noqa: PLR2004 - where the wash gets dark
+    ink = "white" if violations and share > 0.45 else style.INK  # noqa: PLR2004 - where the wash gets dark
     look: Any = {"ha": "center", "va": "center", "color": ink}
     axes.text(x, y - 0.17, percent(share) if chances else "0", size=10, weight="bold", **look)
     axes.text(x, y + 0.24, f"{violations:,} of {chances:,}", size=7.3, **look)

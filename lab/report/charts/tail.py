@@ -70,7 +70,7 @@ def title(figures: dict[str, dict[str, dict[str, Any]]]) -> str:
     if (slow[most].get("low") or 0.0) > (slow[least].get("high") or top):
         return f"{share} takes longer than {top:.1f} ms under {most}, but {bottom:.1f} ms under {least}"
     reach = f"{bottom:.1f} ms" if f"{top:.1f}" == f"{bottom:.1f}" else f"{bottom:.1f} to {top:.1f} ms"
-    unlike = "" if len(slow) == 1 else "; what differs between strategies may be noise"
+    unlike = "" if len(slow) == 1 else "; what differs there may be noise"
     return f"{share} takes longer than {reach}{unlike}"
 
 
