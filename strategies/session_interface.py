@@ -123,10 +123,8 @@ class ServerSideSessions(SessionInterface):
             self._settle(app, session, response)
         except SessionError as error:
             _answer_with(response, error)
-            if isinstance(error, SessionGone):
-                self._delete_cookie(app, response)
-            else:
-                self._describe(response, session.found)
+            # The cookie stays even when the session is gone: it is dead, and removing it could hit a newer login's.
+            self._describe(response, None if isinstance(error, SessionGone) else session.found)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Return True also without being told where the request came over TLS."""
