@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from lab.engines import watchdog
+from lab.engines.keeper import Keeper
 
 ROOT = Path(__file__).parents[1]
 GONE_SECONDS = 15.0
@@ -156,6 +157,18 @@ def test_a_killed_fork_server_takes_its_web_servers_along(start):
         time.sleep(0.05)
     lab.process.send_signal(signal.SIGINT)
     assert lab.is_gone(), lab.survivors()
+
+
+def test_without_its_watchdog_a_lab_still_cleans_up_in_good_order(tmp_path):
+    """Somebody may kill the watchdog: leaving the lab in good order needs none."""
+    with Keeper(tmp_path) as keeper:
+        process = keeper.launch("sleep", ["sleep", "60"])
+        watching = psutil.Process(keeper._watchdog._process.pid)
+        watching.kill()
+        watching.wait()
+        keeper.launch("another", ["sleep", "60"])
+    assert not process.alive
+    assert not keeper.folder.exists()
 
 
 def test_the_watchdog_spares_a_process_that_only_has_the_number(tmp_path):

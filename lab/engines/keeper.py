@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -173,9 +174,12 @@ class Keeper:
         with self._lock:
             self._closed = True
             processes = self._processes[::-1]
-        for process in processes:
-            process.stop()
-        self._watchdog.close()
+        try:
+            for process in processes:
+                process.stop()
+        finally:
+            self._watchdog.close()
+            shutil.rmtree(self.folder, ignore_errors=True)  # in case that somebody killed the watchdog
 
     def launch(
         self,
