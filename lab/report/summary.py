@@ -177,9 +177,13 @@ def _quickest(run: Run, kept: list[str]) -> list[str]:
         for name in kept
         if STRATEGIES[name].balancer == "round robin" and (ratio := run.get("strategies", name, "latency_ratio", "p50"))
     }
-    if not ratios:
+    if not ratios or any(ratio.get("low") is None for ratio in ratios.values()):
         return []
     best = min(ratios, key=lambda name: ratios[name]["estimate"])
-    among = "where any server can answer, " if len(ratios) == 1 else "of those where any server can answer, "
+    close = [name for name in ratios if name != best and ratios[name]["low"] <= ratios[best]["high"]]
     took = f"takes {interval(ratios[best])} times as long as {BASELINE} for a median request"
-    return [f"{among}{best} {took}" if len(ratios) == 1 else f"{among}{best} is quickest: it {took}"]
+    if len(ratios) == 1:
+        return [f"where any server can answer, {best} {took}"]
+    if close:
+        return [f"of those where any server can answer, {listed([best, *close])} cannot be told apart in speed"]
+    return [f"of those where any server can answer, {best} is quickest: it {took}"]

@@ -154,6 +154,14 @@ class TestSentences:
             "Isolated and all-to-all kept every session whole; sticky, database and redis did not."
         )
 
+    def test_nobody_is_called_quickest_without_an_interval_apart(self, made_up):
+        """Points, and intervals that overlap, do not make a winner."""
+        assert "quickest" not in summary.headline(results.load(made_up("quick")))
+        run = results.load(made_up("usual"))
+        ratios = run.results["strategies"]["database"]["latency_ratio"]["p50"]
+        ratios.update(run.results["strategies"]["redis"]["latency_ratio"]["p50"])
+        assert "redis cannot be told apart in speed" in summary.headline(run)
+
     def test_the_control_is_not_compared_for_speed(self, made_up):
         """Empty carts are quick: the control's speed is shown, never compared."""
         rows = {row.strategy: row for row in summary.rows(results.load(made_up("usual")))}
