@@ -170,6 +170,13 @@ def test_two_tabs_may_disagree_on_what_they_see():
     assert violated(story) == []
 
 
+def test_final_view_was_shown_to_no_tab():
+    """The lab asked, not the shopper: nothing that it was shown is owed to a tab."""
+    story = Story().add("a", 0, 1, cart="a", tab=1).final("a").view(20_000, 20_001, "")
+
+    assert violated(story) == ["stale_reads"]
+
+
 def test_later_write_without_the_earlier_breaks_monotonic_writes():
     """The server wrote the second item on top of a copy that lacked the first."""
     story = Story().add("a", 0, 1, cart="a").add("b", 2, 3, cart="b", server=2).final("a b", "a b")

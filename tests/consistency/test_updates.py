@@ -120,12 +120,15 @@ def test_write_is_kept_if_any_server_shows_it():
 def test_final_view_that_timed_out_leaves_the_shopper_unjudged():
     """The silent server may be the one that holds the item; a dead one holds nothing."""
     silent = Story().add("a", 0, 1, cart="a").final("").request("final_view", 10_005, 10_006, outcome="fail")
+    angry = Story().add("a", 0, 1, cart="a").final("")
+    angry.request("final_view", 10_005, 10_006, outcome="fail", status=503, error="HTTP 503: the store refused")
     dead = Story().add("a", 0, 1, cart="a").final("")
     dead.request("final_view", 10_005, 10_006, outcome="fail", error="ConnectionRefusedError: refused")
     for story in (silent, dead):
         story.operations[-1].status = 0
 
     assert violated(silent) == []
+    assert violated(angry) == []
     assert violated(dead) == ["lost_writes"]
 
 
