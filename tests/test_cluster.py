@@ -22,6 +22,7 @@ from lab.engines import ports, redis, user
 from lab.errors import DiskFull, EngineFailed, LabError, PortsExhausted, ServerFailed
 from strategies import STRATEGIES, UnknownStrategy
 from strategies.contract import UnsupportedPolicy
+from tests.processes import alive
 
 ROOT = Path(__file__).parents[1]
 SERVERS = 3
@@ -214,7 +215,7 @@ def test_a_stopped_cluster_frees_everything(lab):
     pids = [server.pid, *cluster.balancer.pids()]
     lab.stop(cluster)
     lab.stop(cluster)
-    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert alive(pids) == []
     for url in (server.url, server.internal_url, cluster.url):
         with pytest.raises(requests.ConnectionError):
             requests.get(url, timeout=2)

@@ -14,6 +14,7 @@ import requests
 from lab.engines import find, nginx, ports
 from lab.engines.nginx import Nginx
 from lab.errors import EngineFailed, EngineMissing
+from tests.processes import alive
 
 STATIC = Path(__file__).parents[2] / "lab" / "shop" / "static"
 
@@ -180,7 +181,7 @@ def test_pause_kill_and_stop(balancer):
     with pytest.raises(requests.ConnectionError):
         requests.get(balancer.url, timeout=1)
     deadline = time.monotonic() + 5
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+    while alive(pids):
         assert time.monotonic() < deadline, pids
         time.sleep(0.01)
     with pytest.raises(EngineFailed, match="does not answer"):

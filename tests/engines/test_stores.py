@@ -19,6 +19,7 @@ from lab.engines import redis as redis_module
 from lab.engines.postgresql import PostgreSQL
 from lab.engines.redis import Redis
 from lab.errors import EngineFailed, EngineMissing
+from tests.processes import alive
 
 ENGINES = pytest.mark.parametrize("engine", [Redis, PostgreSQL], ids=["redis", "postgresql"])
 VARIABLE = {Redis: "LAB_REDIS_URL", PostgreSQL: "LAB_DATABASE_URL"}
@@ -52,11 +53,6 @@ def shared_memory_segments():
     """Return the creators of all System V segments, where the system lists them."""
     table = Path("/proc/sysvipc/shm")
     return {int(line.split()[4]) for line in table.read_text().splitlines()[1:]} if table.exists() else set()
-
-
-def alive(pids):
-    """Return which of the processes live; a zombie does not."""
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
 
 
 @ENGINES
