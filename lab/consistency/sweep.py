@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lab.consistency.tally import Tally
+from lab.consistency.tally import Tally, counts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,16 +75,7 @@ def read_your_writes(shoppers: Sequence[Shopper]) -> Tally:
         for _, due, _, missing in _each_view(tally, shopper, shopper.own_adds, by_tab=True):
             items.update(due.tokens[place] for place in missing)
         _count_felt(felt, shopper)
-    tally.extra = {
-        "items": len(items),
-        "including_lost": {
-            "violations": sum(felt.violations),
-            "opportunities": sum(felt.opportunities),
-            "cross_server": felt.cross_server,
-            "cross_server_violations": felt.cross_server_violations,
-            "shoppers": sum(1 for count in felt.opportunities if count),
-        },
-    }
+    tally.extra = {"items": len(items), "including_lost": counts_of(felt)}
     return tally
 
 

@@ -9,7 +9,7 @@ import msgspec
 from lab import statistics
 from loadtests.recorder import Operation
 
-__all__ = ["NOT_APPLICABLE", "Tally", "Witness", "judge", "not_applicable", "unknown", "worst"]
+__all__ = ["NOT_APPLICABLE", "Tally", "Witness", "counts_of", "judge", "not_applicable", "unknown", "worst"]
 
 NOT_APPLICABLE = "not applicable"
 _BADNESS = {"ok": 0, "unknown": 1, "violated": 2}
@@ -51,8 +51,8 @@ class Tally:
         opportunities: per shopper, how often the rule could have been broken.
         violations: per shopper, how often it was.
         across_servers: whether it matters which servers took part.
-        cross_server: opportunities across two servers, of all shoppers.
-        cross_server_violations: violations among those.
+        crossed: per shopper, opportunities across two servers.
+        crossed_violations: per shopper, violations among those.
         witness: the best found so far.
         extra: what this check tells besides.
     """
@@ -62,23 +62,23 @@ class Tally:
         self.opportunities: list[int] = []
         self.violations: list[int] = []
         self.across_servers = across_servers
-        self.cross_server = 0
-        self.cross_server_violations = 0
+        self.crossed: list[int] = []
+        self.crossed_violations: list[int] = []
         self.witness: Witness | None = None
         self.extra: dict[str, Any] = {}
 
     def next_shopper(self) -> None:
         """Begin the counts of another shopper."""
-        self.opportunities.append(0)
-        self.violations.append(0)
+        for counts in (self.opportunities, self.violations, self.crossed, self.crossed_violations):
+            counts.append(0)
 
     def count(self, *, violated: bool, crossed: bool = False, times: int = 1) -> None:
         """Count opportunities of the current shopper."""
         self.opportunities[-1] += times
         self.violations[-1] += violated * times
         if crossed:
-            self.cross_server += times
-            self.cross_server_violations += violated * times
+            self.crossed[-1] += times
+            self.crossed_violations[-1] += violated * times
 
     def is_better(self, rank: tuple[int, ...]) -> bool:
         """Say whether a witness of this rank would be the best so far."""
@@ -96,17 +96,24 @@ class Tally:
             self.witness = Witness(check=self.check, token=token, roles=roles, context=context, rank=rank)
 
 
-def _counts(tally: Tally) -> dict[str, Any]:
-    rate = statistics.rate_by_shopper(tally.violations, tally.opportunities)
+def _rate(violations: list[int], opportunities: list[int]) -> dict[str, Any]:
+    rate = statistics.rate_by_shopper(violations, opportunities)
+    return {"estimate": None, "low": None, "high": None} if rate is None else dict(msgspec.to_builtins(rate))
+
+
+def counts_of(tally: Tally) -> dict[str, Any]:
+    """Return the counts as they stand in `results.json`, with rates by shopper."""
     counts: dict[str, Any] = {
         "violations": sum(tally.violations),
         "opportunities": sum(tally.opportunities),
         "shoppers": sum(1 for count in tally.opportunities if count),
-        "rate": {"estimate": None, "low": None, "high": None} if rate is None else msgspec.to_builtins(rate),
+        "rate": _rate(tally.violations, tally.opportunities),
     }
     if tally.across_servers:
-        counts["cross_server"] = tally.cross_server
-        counts["cross_server_violations"] = tally.cross_server_violations
+        counts["cross_server"] = sum(tally.crossed)
+        counts["cross_server_violations"] = sum(tally.crossed_violations)
+        counts["cross_server_shoppers"] = sum(1 for count in tally.crossed if count)
+        counts["cross_server_rate"] = _rate(tally.crossed_violations, tally.crossed)
     return counts | tally.extra
 
 
@@ -120,25 +127,25 @@ def judge(tally: Tally, needed: int, needed_cross_server: int = 0) -> dict[str, 
         needed: fewer opportunities than this cannot be `ok`.
         needed_cross_server: likewise for those across servers.
     """
-    counts = _counts(tally)
+    counts = counts_of(tally)
     if counts["violations"]:
         return {"verdict": "violated"} | counts
     if counts["opportunities"] < needed:
         return {"verdict": "unknown"} | counts | {"why": f"{counts['opportunities']} opportunities, {needed} needed"}
-    if tally.cross_server < needed_cross_server:
-        why = f"{tally.cross_server} opportunities across servers, {needed_cross_server} needed"
+    if counts.get("cross_server", 0) < needed_cross_server:
+        why = f"{counts.get('cross_server', 0)} opportunities across servers, {needed_cross_server} needed"
         return {"verdict": "unknown"} | counts | {"why": why}
     return {"verdict": "ok"} | counts
 
 
 def not_applicable(check: str, why: str, tally: Tally | None = None) -> dict[str, Any]:
     """Return the record of a check that takes no part in the verdict; what was counted all the same stands in it."""
-    return {"verdict": NOT_APPLICABLE} | _counts(tally or Tally(check)) | {"why": why}
+    return {"verdict": NOT_APPLICABLE} | counts_of(tally or Tally(check)) | {"why": why}
 
 
 def unknown(check: str, why: str) -> dict[str, Any]:
     """Return the record of a check that could not be made: never a pass."""
-    return {"verdict": "unknown"} | _counts(Tally(check)) | {"why": why}
+    return {"verdict": "unknown"} | counts_of(Tally(check)) | {"why": why}
 
 
 def worst(verdicts: list[str]) -> str:

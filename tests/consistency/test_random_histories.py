@@ -25,8 +25,8 @@ def _scenario_with_every_check(monkeypatch):
 
 def counted(tally):
     """Return a check's counts in the order of the literal rules."""
-    third = tally.extra["merged"] if tally.check == "lost_updates" else tally.cross_server
-    return sum(tally.opportunities), sum(tally.violations), third, tally.cross_server_violations
+    third = tally.extra["merged"] if tally.check == "lost_updates" else sum(tally.crossed)
+    return sum(tally.opportunities), sum(tally.violations), third, sum(tally.crossed_violations)
 
 
 def test_sweep_agrees_with_the_literal_rules_on_random_histories():

@@ -137,8 +137,15 @@ def test_lost_item_is_lost_once_and_not_stale_ever_after():
     assert violated(story) == ["lost_writes"]
     assert result["read_your_writes"]["opportunities"] == 0
     assert result["read_your_writes"]["including_lost"] == {
-        "violations": 2, "opportunities": 2, "cross_server": 0, "cross_server_violations": 0, "shoppers": 1,
-    }  # fmt: skip
+        "violations": 2,
+        "opportunities": 2,
+        "shoppers": 1,
+        "rate": {"estimate": 1.0, "low": 0.0, "high": 1.0},
+        "cross_server": 0,
+        "cross_server_violations": 0,
+        "cross_server_shoppers": 0,
+        "cross_server_rate": {"estimate": None, "low": None, "high": None},
+    }
 
 
 def test_stale_item_beside_a_lost_one_is_still_stale():
@@ -241,6 +248,8 @@ def test_staleness_says_how_many_behind_and_for_how_long():
         "rate": {"estimate": 0.5, "low": 0.5, "high": 0.5},
         "cross_server": 2,
         "cross_server_violations": 1,
+        "cross_server_shoppers": 1,
+        "cross_server_rate": {"estimate": 0.5, "low": 0.5, "high": 0.5},
         "k": {"max": 2, "views": {"2": 1}},
         "t_ms": {"p50": 3.0, "p95": 3.0, "max": 3.0},
         "t_visibility": {

@@ -168,6 +168,8 @@ def test_session_past_its_lifetime_must_be_dead():
         "rate": {"estimate": 0.5, "low": 0.5, "high": 0.5},
         "cross_server": 2,
         "cross_server_violations": 1,
+        "cross_server_shoppers": 1,
+        "cross_server_rate": {"estimate": 0.5, "low": 0.5, "high": 0.5},
         "after": {"idle": {"opportunities": 2, "violations": 1}},
     }
 

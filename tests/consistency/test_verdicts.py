@@ -138,8 +138,9 @@ def test_result_has_the_keys_that_reports_read():
     assert result["operations"] == 5
     assert result["witnesses"] == []
     for name in GOOD:
-        assert list(result[name])[:7] == [
+        assert list(result[name])[:9] == [
             "verdict", "violations", "opportunities", "shoppers", "rate", "cross_server", "cross_server_violations",
+            "cross_server_shoppers", "cross_server_rate",
         ]  # fmt: skip
 
 

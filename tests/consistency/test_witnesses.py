@@ -56,6 +56,13 @@ def test_monotonic_reads_are_best_told_by_two_views():
     assert told(story, "monotonic_reads") == [1, 2, 3, 4]
 
 
+def test_write_out_of_order_is_told_with_the_latest_item_that_it_lacks():
+    """Two items are missing beside the third: the one written just before tells it in fewer steps."""
+    story = Story().add("a", 0, 1, cart="a").add("b", 2, 3, cart="a b").add("c", 4, 5, cart="c", server=2)
+
+    assert told(story.final("a b c", "a b c"), "monotonic_writes") == [2, 3, 4]
+
+
 def test_what_was_bought_later_is_proved_by_the_checkout():
     """No final view can show it, but the checkout was sent only after the view."""
     story = Story().add("a", 0, 1, cart="a").view(2, 3, "").request("checkout", 4, 5, cart="").final("")
