@@ -6,11 +6,12 @@ carry the same meaning in greyscale. A figure is drawn once, at the size of a sl
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from matplotlib import colors, patheffects
+from matplotlib import colors, patheffects, ticker
 
 from lab.report.results import strategy_of
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDTH_INCHES, HEIGHT_INCHES, PNG_DPI = 9.6, 5.4, 200
@@ -61,6 +63,10 @@ SETTINGS: Any = {
 
 _LEGIBLE = 0.175
 """Relative luminance that gives text a contrast of 4.5 to 1 on white (WCAG 2.2, 1.4.3)."""
+
+
+_UNIT = re.compile(r"(\d) (%|ms|s|B|kB|MB|GB)(?!\w)")
+"""A number and its unit stay on one line."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -110,7 +116,7 @@ def shade(colour: str, strength: float) -> str:
 
 def dress(figure: Figure, title: str, subtitle: str, note: str) -> None:
     """Write the title (what was found), the subtitle (of what) and the note (how to read it) around a chart."""
-    lines = textwrap.wrap(title, 75, break_on_hyphens=False)
+    lines = textwrap.wrap(_UNIT.sub("\\1\u00a0\\2", title), 75, break_on_hyphens=False)
     figure.text(0.022, 0.972, "\n".join(lines), size=15, weight="bold", va="top", linespacing=1.25)
     top = 0.972 - 0.057 * len(lines)
     if subtitle:
@@ -121,6 +127,20 @@ def dress(figure: Figure, title: str, subtitle: str, note: str) -> None:
         figure.text(0.022, 0.02, "\n".join(notes), size=8.8, color=SOFT, va="bottom", linespacing=1.35)
     bottom = 0.025 + 0.033 * len(notes)
     figure.set_layout_engine("constrained", rect=(0.012, bottom, 0.976, top - 0.02 - bottom))
+
+
+_DECADE, _OCTAVE = 8, 2
+_FINE = [1 + step / 5 for step in range(45)]
+
+
+def log_ticks(axis: Axis) -> None:
+    """Give a log axis plain numbers, close enough together that a narrow range has some too."""
+    low, high = sorted(axis.get_view_interval())
+    steps = [1, 2, 5] if high / low > _DECADE else [1, 1.5, 2, 3, 5, 7] if high / low > _OCTAVE else _FINE
+    axis.set_major_locator(ticker.LogLocator(subs=steps, numticks=20))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def spread(positions: Sequence[float], least: float) -> list[float]:

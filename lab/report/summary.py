@@ -125,7 +125,7 @@ def _cart(consistency: dict[str, Any]) -> str:
 
 
 def _violated(check: dict[str, Any] | None) -> bool:
-    return bool(check) and bool((check or {}).get("violations"))
+    return (check or {}).get("verdict") == "violated"
 
 
 def _speed(run: Run, name: str) -> str:

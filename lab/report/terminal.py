@@ -20,33 +20,37 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns that the table fits in."""
 
+_MOST_WARNINGS = 5
+
 _COLOURS = {"ok": "green", "violated": "red", "unknown": "yellow"}
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the table and the sentences of a run, within 100 columns, in words that need no colour."""
+    """Print the table and the sentences of a run, within 100 columns (80 if need be), in words that need no colour."""
     run = Run(Path(), results)
     rows = summary.rows(run)
+    width = WIDTH if console.width >= WIDTH or not console.is_terminal else console.width
     if rows:
-        console.print(_table(rows))
+        console.print(_table(rows, narrow=width < WIDTH), width=width)
         console.print()
     for line in [row.sentence for row in rows] + _remarks(run):
-        console.print(Text(_plain(line)), width=min(console.width, WIDTH))
+        console.print(Text(_plain(line)), width=width)
 
 
-def _table(rows: list[summary.Row]) -> Table:
+def _table(rows: list[summary.Row], *, narrow: bool) -> Table:
+    """Make the table; a narrow one leaves out CPU time and copies, which the sentences and the page have."""
     table = Table(box=box.ASCII2, padding=(0, 1), pad_edge=False, show_edge=False)
     for head in ("strategy", "consistency"):
         table.add_column(head, no_wrap=True)
     for head in ("broken", "median ms", "times sticky"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for head in ("CPU ms", "copies"):
+    for head in () if narrow else ("CPU ms", "copies"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         judged = Text(row.consistency, style=_COLOURS.get(row.consistency, ""))
         ratio = row.ratio.replace("(", "[").replace(" to ", ", ").replace(")", "]")
-        figures = (row.broken, row.median, ratio, row.verdict, row.cpu, row.copies)
+        figures = [row.broken, row.median, ratio, row.verdict, *([] if narrow else [row.cpu, row.copies])]
         table.add_row(Text(row.strategy, style="bold"), judged, *(_plain(figure) for figure in figures))
     return table
 
@@ -61,7 +65,10 @@ def _remarks(run: Run) -> list[str]:
         lines.append(f"Same against same: sticky takes {same['estimate']:.2f} times as long as itself{reach}.")
     if same and same.get("low") is None:
         lines.append("Too few blocks for intervals: the figures are points, and no verdict on speed is given.")
-    lines += [f"Warning: {warning}" for warning in run.get("validity", "warnings") or []]
+    warnings = run.get("validity", "warnings") or []
+    lines += [f"Warning: {warning}" for warning in warnings[:_MOST_WARNINGS]]
+    if len(warnings) > _MOST_WARNINGS:
+        lines.append(f"{len(warnings) - _MOST_WARNINGS} more warnings stand in the report.")
     return lines
 
 

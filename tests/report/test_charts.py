@@ -181,6 +181,13 @@ class TestTitles:
         assert storage.title({"redis": 1000.0, "sticky": 1010.0}).endswith("under every strategy")
         assert "not measured" in storage.title({"redis": None})
 
+    def test_storage_that_did_not_grow_is_not_measured(self, made_up):
+        """A slope below zero is the holder's own bookkeeping, and no size."""
+        run = results.load(made_up("quick"))
+        run.results["strategies"]["redis"]["storage"]["physical_bytes_per_session"] = -56.0
+        _, caption = charts.compose(run, "storage")
+        assert caption.rows[-1][-1] == "\N{EN DASH}"
+
     def test_traffic(self):
         """Bytes between servers and to stores are named; none at all is said so."""
         moved = {"redis": {"server_store": 600.0}, "all-to-all": {"server_server": 1700.0}}
@@ -205,6 +212,9 @@ class TestTitles:
             "Two tabs lost 5.0 % of their colliding updates under blob, none under fields"
         )
         assert two_tabs.title({"blob": {"redis": safe}}) == "Two tabs lost no update under blob"
+        assert two_tabs.title({"blob": {"redis": safe, "isolated": lossy}}) == (
+            "Two tabs lost no update under blob, leaving out isolated"
+        )
 
     def test_servers(self):
         """An uneven strategy is named; even work is said so."""

@@ -133,6 +133,23 @@ def test_the_terminal_fits_and_needs_no_special_letters(made_up, variant):
     assert [line.split()[0] for line in lines[2 : 2 + len(run.strategies)]] == run.strategies
 
 
+def test_a_narrow_terminal_gets_a_narrow_table(made_up):
+    """On 80 columns nothing is cut off: what fits is shown."""
+    console = Console(file=io.StringIO(), width=80, color_system=None, force_terminal=True)
+    terminal.show(results.load(made_up("usual")).results, console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "not compared" in text
+
+
+def test_many_warnings_are_counted(made_up):
+    """The terminal shows the first few; the rest stand in the report."""
+    run = results.load(made_up("quick"))
+    run.results["validity"]["warnings"] = [f"block {block} was disturbed" for block in range(9)]
+    assert "4 more warnings" in shown(run)
+
+
 def test_the_terminal_shows_words_and_warnings(made_up):
     """Verdict words, same against same and what is wrong with a run are printed."""
     assert "violated" in shown(results.load(made_up("usual")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from lab.report import style
 from lab.report.charts.chart import Caption, NothingToDraw, interval, number, percent
@@ -81,9 +81,7 @@ def _draw_medians(axes: Axes, medians: dict[str, Medians]) -> None:
         size = 3.5 if len(own) > 30 else 6  # noqa: PLR2004 - markers must not touch
         axes.plot(list(own), list(own.values()), color=look.colour, ls=look.line, lw=1.1, marker=look.marker, ms=size)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    style.log_ticks(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("block")
     axes.set_ylabel("ms (log scale)")
@@ -107,9 +105,7 @@ def _draw_ratios(axes: Axes, ratios: Medians) -> None:
     reach = max(0.2, *(abs(np.log(value)) for value in ratios.values())) * 1.1
     axes.set_yscale("log")
     axes.set_ylim(np.exp(-reach), np.exp(reach))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    style.log_ticks(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.set_xlabel("block")
     axes.set_ylabel("ratio (log scale)")

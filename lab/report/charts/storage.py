@@ -20,10 +20,12 @@ _ALIKE = 1.15
 
 def draw(run: Run, figure: Figure) -> Caption:
     """Draw, per strategy, physical bytes per session as a pale bar and the content of all copies as a dark one."""
-    found = {name: run.get("strategies", name, "storage") or {} for name in run.strategies}
+    found = {name: dict(run.get("strategies", name, "storage") or {}) for name in run.strategies}
     found = {name: own for name, own in found.items() if own.get("logical_bytes_per_session") is not None}
     if not found:
         raise NothingToDraw("Storage was not measured.")
+    for own in found.values():
+        own["physical_bytes_per_session"] = _measured(own.get("physical_bytes_per_session"))
     axes = figure.subplots()
     longest = max(max(_content(own), own.get("physical_bytes_per_session") or 0) for own in found.values())
     for row, (name, own) in enumerate(found.items()):
@@ -70,6 +72,11 @@ def title(physical: dict[str, float | None]) -> str:
     )
 
 
+def _measured(slope: float | None) -> float | None:
+    """Leave out growth that is none: too few sessions for what the holder allocates at once."""
+    return slope if slope is not None and slope > 0 else None
+
+
 def _content(own: Results) -> float:
     """Return the content of all copies of a session in bytes."""
     return float(own["logical_bytes_per_session"])
@@ -78,7 +85,7 @@ def _content(own: Results) -> float:
 def _bar(axes: Axes, row: int, name: str, own: Results, longest: float) -> None:
     look, content, physical = style.look(name), _content(own), own.get("physical_bytes_per_session")
     if physical is not None:
-        axes.barh(row, max(physical, 0), 0.6, color=style.shade(look.colour, 0.35))
+        axes.barh(row, physical, 0.6, color=style.shade(look.colour, 0.35))
     axes.barh(row, content, 0.22, color=look.colour)
     text = f"{size(content)} of content" + (", occupied: not measured" if physical is None else "")
     label = text if physical is None else f"{size(physical)} for {text}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lab.report import style
 from lab.report.charts.chart import Caption, NothingToDraw, interval, load_subtitle
@@ -68,10 +68,14 @@ def title(figures: dict[str, dict[str, dict[str, Any]]]) -> str:
     least = min(slow, key=lambda name: slow[name]["estimate"])
     top, bottom = slow[most]["estimate"], slow[least]["estimate"]
     if (slow[most].get("low") or 0.0) > (slow[least].get("high") or top):
-        return f"{share} takes longer than {top:.1f} ms under {most}, but {bottom:.1f} ms under {least}"
-    reach = f"{bottom:.1f} ms" if f"{top:.1f}" == f"{bottom:.1f}" else f"{bottom:.1f} to {top:.1f} ms"
+        return f"{share} takes longer than {_short(top)} ms under {most}, but {_short(bottom)} ms under {least}"
+    reach = f"{_short(top)} ms" if _short(top) == _short(bottom) else f"{_short(bottom)} to {_short(top)} ms"
     unlike = "" if len(slow) == 1 else "; what differs there may be noise"
     return f"{share} takes longer than {reach}{unlike}"
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.1f}" if milliseconds < 10 else f"{milliseconds:.0f}"  # noqa: PLR2004 - two digits do
 
 
 def _figures(run: Run, name: str) -> dict[str, dict[str, Any]]:
@@ -109,9 +113,7 @@ def _axes(axes: Axes, right: float) -> None:
     axes.xaxis.set_major_locator(FixedLocator([1 / (1 - p) for p in shown]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * (1 - 1 / value):.4g} %"))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    style.log_ticks(axes.yaxis)
     axes.set_xlabel("share of the requests that were at least as fast")
     axes.set_ylabel("latency (ms)")
     axes.grid()

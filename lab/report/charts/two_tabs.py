@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.report import style
-from lab.report.charts.chart import NONE, Caption, NothingToDraw, interval, listed, percent, sentence
+from lab.report.charts.chart import NONE, Caption, NothingToDraw, interval, listed, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,8 @@ def draw(run: Run, figure: Figure) -> Caption:
     return Caption(
         title(found),
         "Two tabs of one shopper write at the same moment. Saving the whole session lets the slower tab erase what the "
-        "faster one did; saving fields keeps both; versions make the slower one try again.",
+        "faster one did; saving fields keeps both unless they change the same field; versions make the slower one try "
+        "again.",
         "Pairs of writes that started from the same state of the session",
         "Dots: share of such pairs in which one write vanished. Lines: 95 % intervals, from resampled shoppers; where "
         "none was lost, up to 3 ÷ number of shoppers.",
@@ -53,15 +54,23 @@ def draw(run: Run, figure: Figure) -> Caption:
 
 def title(found: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Say under which write policies updates were lost, and under which not."""
-    lossy = {policy: checks for policy, checks in found.items() if any(c["violations"] for c in checks.values())}
-    safe = [policy for policy in found if policy not in lossy]
-    parts = []
-    for policy, checks in lossy.items():
-        lost, chances = (sum(check[key] for check in checks.values()) for key in ("violations", "opportunities"))
-        parts.append(f"two tabs lost {percent(lost / chances)} of their colliding updates under {policy}")
+    shares = {policy: share for policy, checks in found.items() if (share := _share(checks)) is not None}
+    safe = [policy for policy, share in shares.items() if share == 0]
+    parts: list[str] = []
+    for policy, share in shares.items():
+        if share:
+            parts.append(f"{percent(share)}{'' if parts else ' of their colliding updates'} under {policy}")
     if safe:
-        parts.append(f"{'none' if lossy else 'two tabs lost no update'} under {listed(safe)}")
-    return sentence(", ".join(parts))
+        parts.append(f"{'none' if parts else 'no update'} under {listed(safe)}")
+    control = ", leaving out isolated" if any("isolated" in checks for checks in found.values()) else ""
+    return f"Two tabs lost {', '.join(parts)}{control}"
+
+
+def _share(checks: dict[str, dict[str, Any]]) -> float | None:
+    """Return the share of updates lost over all strategies but the control, whose sessions are lost anyway."""
+    judged = [check for name, check in checks.items() if name != "isolated"] or list(checks.values())
+    chances = sum(check["opportunities"] for check in judged)
+    return sum(check["violations"] for check in judged) / chances if chances else None
 
 
 def _high(check: dict[str, Any]) -> float:

@@ -34,7 +34,7 @@ def draw(run: Run, figure: Figure) -> Caption:
     _axes(axes, found)
     _labels(axes, late)
     if whole:
-        axes.plot(axes.get_xlim(), [100, 100], color=style.SOFT, lw=2, zorder=1)
+        axes.plot([axes.get_xlim()[0], axes.get_xlim()[1] / 3.6], [100, 100], color=style.SOFT, lw=2, zorder=1)
         axes.text(axes.get_xlim()[0], 101.5, f" always shown: {listed(whole)}", color=style.SOFT, va="bottom", size=10)
     return Caption(
         title(late, whole),
@@ -120,4 +120,13 @@ def _axes(axes: Axes, found: dict[str, Bins]) -> None:
 def _labels(axes: Axes, late: dict[str, Bins]) -> None:
     ends = [100 * bins[-1]["visible"] / bins[-1]["views"] for bins in late.values()]
     for name, bins, y in zip(late, late.values(), style.spread(ends, 6.5), strict=True):
-        axes.text(_x(bins[-1]) * 1.15, y, name, color=style.look(name).ink, size=10.5, weight="bold", va="center")
+        axes.text(
+            _x(bins[-1]) * 1.15,
+            y,
+            name,
+            color=style.look(name).ink,
+            size=10.5,
+            weight="bold",
+            va="center",
+            path_effects=style.HALO,
+        )

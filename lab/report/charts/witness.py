@@ -26,6 +26,9 @@ STORIES = {
 """What each kind of witness tells, the best story first."""
 
 _OF_ONE_SHOPPER = ("read_your_writes", "monotonic_reads", "stale_reads")
+_EMPTIES = ("checkout", "logout")
+"""After these an item is not missing: it has been bought, or left behind."""
+
 _MOST_REQUESTS = 5
 _MOST_CHIPS = 4
 _CENTRED: Any = {"ha": "center", "va": "center"}
@@ -135,7 +138,7 @@ def _arrow(axes: Axes, before: tuple[int, int], after: tuple[int, int]) -> None:
 def _box(axes: Axes, place: tuple[int, int], request: Request, names: dict[str, str], token: str | None) -> None:
     x, y = place
     cart = request.get("cart")
-    missing = token is not None and cart is not None and token not in cart
+    missing = token is not None and cart is not None and token not in cart and request["f"] not in _EMPTIES
     edge = style.BAD if missing else style.SOFT
     frame = FancyBboxPatch((x - 0.36, y - 0.25), 0.72, 0.5, boxstyle="round,pad=0.02", fc="white", ec=edge, lw=1.8)
     axes.add_patch(frame)
