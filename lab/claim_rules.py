@@ -40,7 +40,8 @@ def cart_flickers(results: Results) -> Judgement:
     check = _at(results, "strategies", "isolated", "consistency", "read_your_writes")
     if check is None:
         return _absent("isolated")
-    views, broken, shoppers = (int(check.get(key) or 0) for key in _CROSS)
+    views, broken = int(check.get("cross_server") or 0), int(check.get("cross_server_violations") or 0)
+    shoppers = int(check.get("cross_server_shoppers") or check.get("shoppers") or 0)
     rate = _interval(check.get("cross_server_rate")) or wilson(broken, views)
     if rate is None:
         return Judgement("cannot tell", "No shopper's cart was viewed on another server than the one it was filled on.")
@@ -175,7 +176,6 @@ def logout_deletes(results: Results) -> Judgement:
 
 # --- what the rules share --------------------------------------------------------------------------------------------
 
-_CROSS = ("cross_server", "cross_server_violations", "shoppers")
 _KILL_REMAINS = "What a killed server loses remains: `make failover` tests it."
 
 

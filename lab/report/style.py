@@ -6,6 +6,7 @@ carry the same meaning in greyscale. A figure is drawn once, at the size of a sl
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -129,17 +130,28 @@ def dress(figure: Figure, title: str, subtitle: str, note: str) -> None:
     figure.set_layout_engine("constrained", rect=(0.012, bottom, 0.976, top - 0.02 - bottom))
 
 
-_DECADE, _OCTAVE = 8, 2
-_FINE = [1 + step / 5 for step in range(45)]
+_STEPS = (
+    [1, 2, 5],
+    [1, 1.5, 2, 3, 5, 7],
+    [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9],
+    [1 + step / 20 for step in range(180)],
+)
+"""Ticks within a decade, from coarse to fine."""
+
+_FEWEST_TICKS = 4
 
 
 def log_ticks(axis: Axis) -> None:
-    """Give a log axis plain numbers, close enough together that a narrow range has some too."""
+    """Give a log axis plain numbers, close enough together that a narrow range has some too. Call it after drawing."""
     low, high = sorted(axis.get_view_interval())
-    steps = [1, 2, 5] if high / low > _DECADE else [1, 1.5, 2, 3, 5, 7] if high / low > _OCTAVE else _FINE
-    axis.set_major_locator(ticker.LogLocator(subs=steps, numticks=20))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for steps in _STEPS:
+        ticks = [tick for power in decades for step in steps if low <= (tick := step * 10.0**power) <= high]
+        if len(ticks) >= _FEWEST_TICKS:
+            break
+    axis.set_major_locator(ticker.FixedLocator(ticks))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(ticker.NullFormatter())
     axis.set_minor_locator(ticker.NullLocator())
 
 

@@ -87,6 +87,6 @@ def _bar(axes: Axes, row: int, name: str, own: Results, longest: float) -> None:
     if physical is not None:
         axes.barh(row, physical, 0.6, color=style.shade(look.colour, 0.35))
     axes.barh(row, content, 0.22, color=look.colour)
-    text = f"{size(content)} of content" + (", occupied: not measured" if physical is None else "")
+    text = f"{size(content)} of content" + (", what it occupies: not measurable here" if physical is None else "")
     label = text if physical is None else f"{size(physical)} for {text}"
     axes.text(max(content, physical or 0) + 0.012 * longest, row, label, va="center", size=10)
