@@ -129,10 +129,16 @@ def _occupied(lab: Lab, cluster: Cluster) -> Callable[[], int]:
     needs = find(cluster.spec.strategy).needs
     if "redis" in needs and lab.redis is not None:
         client = lab.redis.connect()
-        return lambda: int(client.info("memory")["used_memory"])
+        return lambda: _used_by_data(client.info("memory"))
     if "postgresql" in needs:
         return lambda: int(_table_size(lab, cluster)["relation_bytes"])
     return lambda: storage.memory_of([server.pid for server in cluster.servers])
+
+
+def _used_by_data(memory: dict[str, Any]) -> int:
+    """Return Redis's `used_memory` without the buffers of its connections and of its log, which come and go."""
+    buffers = ("mem_clients_normal", "mem_aof_buffer", "mem_total_replication_buffers")
+    return int(memory["used_memory"]) - sum(int(memory.get(name, 0)) for name in buffers)
 
 
 def _table_size(lab: Lab, cluster: Cluster) -> dict[str, float]:

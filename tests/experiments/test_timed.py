@@ -56,7 +56,7 @@ def test_a_quiet_slice_breaks_no_rule():
     [
         ({"sent": 9}, "scheduled 10, sent 9"),
         ({"scheduled": 11}, "scheduled 11"),
-        ({"lateness_ms": [0.2] * 9 + [40.0]}, "late"),
+        ({"lateness_ms": [0.2] * 18 + [40.0] * 2}, "late"),
         ({"foreign": 0.4}, "other programs used 40%"),
         ({"steal": 0.1}, "other virtual machines took 10.0%"),
     ],
