@@ -23,7 +23,7 @@ class Shop:
 
     def __init__(self, store, policy="fields", **config):
         self.store = store
-        self.app = flask.Flask("tests")
+        self.app = flask.Flask(__name__)
         self.app.secret_key = "a secret key"
         self.app.config |= config
         self.app.session_interface = ServerSideSessions(store, policy, lab_headers=True)
