@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,8 +14,6 @@ from lab.report import summary
 from lab.report.results import Run
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lab.report.results import Results
 
 WIDTH = 100
@@ -29,7 +28,9 @@ def show(results: Results, console: Console) -> None:
     """Print the table and the sentences of a run, within 100 columns (80 if need be), in words that need no colour."""
     run = Run(Path(), results)
     rows = summary.rows(run)
-    width = WIDTH if console.width >= WIDTH or not console.is_terminal else console.width
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console = Console(file=console.file, width=WIDTH, color_system=None)
+    width = min(console.width, WIDTH)
     if rows:
         console.print(_table(rows, narrow=width < WIDTH), width=width)
         console.print()

@@ -115,9 +115,9 @@ def test_redrawing_needs_the_files_only_and_changes_nothing(made_up, tmp_path, m
     assert draw(tmp_path).read_bytes() == draw(made_up("quick")).read_bytes()
 
 
-def shown(run) -> str:
-    """Return what the terminal shows, without colours, on a wide screen."""
-    console = Console(file=io.StringIO(), width=160, color_system=None)
+def shown(run, width=160) -> str:
+    """Return what is written into a file, which has no width of its own, whatever the console believes."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     terminal.show(run.results, console)
     return console.file.getvalue()
 
@@ -129,7 +129,8 @@ def test_the_terminal_fits_and_needs_no_special_letters(made_up, variant):
     lines = shown(run).splitlines()
     assert max(map(len, lines)) <= terminal.WIDTH
     assert all(line.isascii() for line in lines)
-    assert not any("..." in line for line in lines)
+    assert not any("?" in line for line in lines)
+    assert shown(run, width=80).splitlines() == lines
     assert [line.split()[0] for line in lines[2 : 2 + len(run.strategies)]] == run.strategies
 
 
