@@ -60,12 +60,14 @@ def check(
     Raises:
         HistoryError: there is no such scenario, or the operations are of several arms.
     """
-    needed = dict(exercised(scenario)) | dict(minimum or {})
+    needed = {"cross_server": CROSS_SERVER} | exercised(scenario) | dict(minimum or {})
     own = [op for op in operations if op.scenario == scenario]
     arms = {op.arm for op in own}
     if len(arms) > 1:
         raise HistoryError(f"these are the requests of {len(arms)} arms ({', '.join(sorted(arms))}): check each alone.")
     shoppers = arrange(own)
+    if not _crosses(own):
+        needed["cross_server"] = 0
     found: dict[str, Any] = {}
     witnesses: list[Witness] = []
     for name in RULES:
@@ -92,14 +94,12 @@ def _judged(
         return unknown(name, f"the check itself failed ({type(error).__name__}: {error})"), None
     if name == "divergence" and example and has_one_local_copy(example[0].strategy):
         return not_applicable(name, "only the server that a shopper is bound to knows the session", tally), None
-    across = needed.get("cross_server", CROSS_SERVER) if _crosses(name, shoppers, example) else 0
-    result = judge(tally, needed[name], across)
+    result = judge(tally, needed[name], needed["cross_server"] if name in GUARANTEES else 0)
     return result, tally.witness if result["verdict"] == "violated" else None
 
 
-def _crosses(name: str, shoppers: list[Shopper], example: Sequence[Operation]) -> bool:
-    """Say whether a check must have had opportunities across servers to be worth anything."""
-    if name not in GUARANTEES or not example or binds(example[0].strategy, example[0].arm):
+def _crosses(operations: Sequence[Operation]) -> bool:
+    """Say whether a guarantee must have had opportunities across servers to be worth anything."""
+    if not operations or binds(operations[0].strategy, operations[0].arm):
         return False
-    servers = {answer.op.server for shopper in shoppers for answer in shopper.answers}
-    return len(servers) > 1
+    return len({op.server for op in operations if op.server is not None}) > 1

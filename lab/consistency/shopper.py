@@ -69,7 +69,7 @@ class Removals:
     """
 
     def __init__(self, ops: Iterable[Operation]) -> None:
-        self.ops = sorted(ops, key=lambda op: (op.t0_ns, op.i))
+        self.ops = sorted(ops, key=_sent)
         self._sent = [op.t0_ns for op in self.ops]
         ends: list[float] = [op.t1_ns if op.outcome == "ok" else math.inf for op in self.ops]
         self._ended = sorted(ends)
@@ -106,7 +106,7 @@ class Shopper:
     """
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self.operations = sorted(operations, key=lambda op: (op.t0_ns, op.i))
+        self.operations = sorted(operations, key=_sent)
         self.position = {op.i: place for place, op in enumerate(self.operations)}
         self.adds = _adds(self.operations)
         self.removals = Removals(op for op in self.operations if op.f in REMOVES and op.outcome != "fail")
@@ -178,12 +178,12 @@ class Shopper:
         return dues
 
     def writes_shown(self, answer: Answer) -> dict[int, list[Operation]]:
-        """Return the acknowledged adds that an answer shows, by tab."""
+        """Return the acknowledged adds that an answer shows, by tab, each tab's in the order they were sent."""
         if answer.writes is None:
             answer.writes = {}
-            for token in answer.shown:
-                add = self.adds.get(token)
-                if add is not None and add.outcome == "ok":
+            adds = [self.adds[token] for token in answer.shown if token in self.adds]
+            for add in sorted(adds, key=_sent):
+                if add.outcome == "ok":
                     answer.writes.setdefault(add.tab, []).append(add)
         return answer.writes
 
@@ -195,25 +195,28 @@ class Shopper:
                 by_tab[op.tab].append(op)
         return by_tab
 
-    def latest_showing(self, token: str, tab: int, before_ns: int, first: Operation) -> Operation:
-        """Return the latest request of a tab that ended before `before_ns` and was shown `token`.
+    def latest_showing(self, token: str, before: Operation, first: Operation) -> Operation:
+        """Return the latest request of the same tab that ended before another was sent and was shown `token`.
 
         Args:
             token: what was shown.
-            tab: to which tab.
-            before_ns: the answer was there before this time.
+            before: the other request.
             first: the first such request. The search ends there, or after `LOOK_BACK` requests, and then gives this.
         """
-        place = bisect_left(self.operations, before_ns, key=lambda op: op.t0_ns)
+        place = self.position[before.i]
         for earlier in range(place - 1, max(self.position[first.i], place - LOOK_BACK), -1):
             op = self.operations[earlier]
-            if op.tab == tab and op.outcome == "ok" and op.t1_ns < before_ns and token in (op.cart or ()):
+            if op.cart and token in op.cart and op.tab == before.tab and op.outcome == "ok" and op.t1_ns < before.t0_ns:
                 return op
         return first
 
     def between(self, first: Operation, second: Operation) -> int:
         """Return how many of the shopper's requests were sent between two."""
         return abs(self.position[second.i] - self.position[first.i]) - 1
+
+
+def _sent(op: Operation) -> tuple[int, int]:
+    return op.t0_ns, op.i
 
 
 def _adds(operations: Iterable[Operation]) -> dict[str, Operation]:

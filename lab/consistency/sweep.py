@@ -16,6 +16,7 @@ Definitions: Terry et al. 1994; Viotti and Vukolić, "Consistency in non-transac
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from lab.consistency.tally import Tally, counts_of
@@ -33,7 +34,7 @@ __all__ = ["monotonic_reads", "monotonic_writes", "read_your_writes", "stale_rea
 def _offer_view(tally: Tally, shopper: Shopper, view: Operation, source: Operation, token: str) -> None:
     """Offer "it was certain, the view lacks it, it was not lost" as a witness."""
     if tally.check == "monotonic_reads":
-        source = shopper.latest_showing(token, view.tab, view.t0_ns, source)
+        source = shopper.latest_showing(token, view, source)
     in_a_write = int(tally.check == "monotonic_reads" and source.f != "view")  # two views tell it best
     rank = (in_a_write, shopper.between(source, view), view.t0_ns - source.t1_ns, view.i)
     if tally.is_better(rank):
@@ -148,7 +149,7 @@ def visibility(points: Sequence[tuple[float, bool]]) -> dict[str, Any]:
     ordered = sorted(points)
     bins = [[edge, 0, 0] for edge in BIN_EDGES_MS]
     for gap, visible in ordered:
-        entry = bins[max(0, sum(gap >= edge for edge in BIN_EDGES_MS) - 1)]
+        entry = bins[bisect_right(BIN_EDGES_MS, gap) - 1]
         entry[1] += 1
         entry[2] += visible
     step = max(1, -(-len(ordered) // MOST_POINTS))
@@ -196,22 +197,22 @@ def _note_writes(crossed: dict[int, bool], due: Due, writes: list[Operation]) ->
 
 def _broken_writes(tally: Tally, shopper: Shopper, answer: Answer, due: Due, writes: list[Operation]) -> list[int]:
     """Return the indexes of writes that this answer shows without something that was certain before they were sent."""
-    owed = due.before(max(write.t0_ns for write in writes))
+    owed = due.before(writes[-1].t0_ns)
     if answer.shown.issuperset(due.tokens[:owed]):
         return []
     first = next(place for place in range(owed) if due.tokens[place] not in answer.shown)
     broken = [write for write in writes if due.since[first] < write.t0_ns]
-    _offer_write(tally, shopper, answer, due, max(broken, key=lambda op: (op.t0_ns, op.i)))
+    _offer_write(tally, shopper, answer, due, broken[-1])
     return [write.i for write in broken]
 
 
 def _offer_write(tally: Tally, shopper: Shopper, answer: Answer, due: Due, write: Operation) -> None:
     """Offer "certain, then written, then shown apart, and not lost" as a witness."""
-    places = range(due.before(write.t0_ns))
-    place = max(place for place in places if due.tokens[place] not in answer.shown)
+    places = reversed(range(due.before(write.t0_ns)))
+    place = next(place for place in places if due.tokens[place] not in answer.shown)
     token, source = due.tokens[place], due.sources[place]
     if tally.check == "writes_follow_reads":
-        source = shopper.latest_showing(token, write.tab, write.t0_ns, source)
+        source = shopper.latest_showing(token, write, source)
     rank = (shopper.between(source, write), write.t0_ns - source.t1_ns, answer.op.i)
     if tally.is_better(rank):
         tally.offer(rank, token, (source, write, answer.op, shopper.proof(token)))
