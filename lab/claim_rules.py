@@ -138,7 +138,7 @@ def session_persists(results: Results) -> Judgement:
     worst = [name for name, check in lost.items() if check.get("violations")]
     where = f" ({', '.join(worst)})" if worst else ""
     evidence = (
-        f"{_n(events)} sessions of active shoppers were lost{where}, with at least {_n(fewest)} shoppers under each of "
+        f"Sessions lost by active shoppers: {_n(events)}{where}, with at least {_n(fewest)} shoppers under each of "
         f"{', '.join(lost)}."
     )
     verdict: ClaimVerdict = "does not hold" if events else "holds" if fewest >= LEAST_ACTIVE_SHOPPERS else "cannot tell"
@@ -159,7 +159,7 @@ def logout_deletes(results: Results) -> Judgement:
     control = None if isolated is None else _ids_left(isolated)
     beside = "" if control is None else f" The control, isolated, left {_n(control)}."
     evidence = (
-        f"{_n(ids)} ids were left after logout or expiry and {_n(back)} sessions came back{where}, in at least "
+        f"Ids left after logout or expiry: {_n(ids)}; sessions that came back: {_n(back)}{where}; in at least "
         f"{_n(late)} late requests under each of {', '.join(returned)}.{beside}"
     )
     numbers: dict[str, float | None] = {
