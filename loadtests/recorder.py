@@ -37,6 +37,8 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
         attempt: 0, and one more for each time it was sent again after a conflict (409).
         late: the request presents, on purpose, the cookie of a session that the plan has `logout` end, or leaves past
             its `idle` or `absolute` lifetime. Such a request may still overtake the logout: compare the times.
+        held_up: the machine kept the shopper from the plan, so that lifetimes show nothing; the lab decides it
+            afterwards, from times alone.
         intended_ns: when the plan wanted it sent; all times are of one monotonic clock, in nanoseconds.
         t0_ns: just before it was sent.
         t1_ns: just after the answer was read.
@@ -73,6 +75,7 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
     follow: bool = False
     attempt: int = 0
     late: Late | None = None
+    held_up: bool = False
     intended_ns: int
     t0_ns: int
     t1_ns: int

@@ -48,7 +48,8 @@ def check(
     """Check what one arm did in one scenario.
 
     Args:
-        operations: all requests of one arm, warm-up and final views included; those of other scenarios are ignored.
+        operations: all requests of one arm, warm-up and final views included. Left out are other scenarios, the
+            baseline's twin slices, and shoppers whom the machine held up.
         scenario: which one; it declares the checks and the opportunities each needs.
         minimum: check to least opportunities, and `cross_server` to least opportunities across servers, where other
             than declared.
@@ -61,7 +62,7 @@ def check(
         HistoryError: there is no such scenario, or the operations are of several arms.
     """
     needed = {"cross_server": CROSS_SERVER} | exercised(scenario) | dict(minimum or {})
-    own = [op for op in operations if op.scenario == scenario]
+    own = [op for op in operations if op.scenario == scenario and not (op.twin or op.held_up)]
     arms = {op.arm for op in own}
     if len(arms) > 1:
         raise HistoryError(f"these are the requests of {len(arms)} arms ({', '.join(sorted(arms))}): check each alone.")

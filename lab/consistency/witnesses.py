@@ -15,6 +15,7 @@ from loadtests.recorder import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from lab.consistency.tally import Witness
 
@@ -66,7 +67,8 @@ def tell(witness: Witness) -> str:
     """Tell a witness in lines of text: the requests, what was certain before, and what speaks against it."""
     operations = witness.operations
     head = f"{TITLES[witness.check]}: shopper {operations[0].shopper}, {_count(len(operations), 'request')}"
-    lines = [_line(op, operations[0].t0_ns) for op in operations]
+    named = {witness.token, *(op.token for op in operations)}
+    lines = [_line(op, operations[0].t0_ns, named) for op in operations]
     story = _STORIES[witness.check](witness)
     return "\n".join([head, "", *lines, "", *(f"  - {sentence}" for sentence in story)])
 
@@ -75,14 +77,18 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+SMALL_CART = 3
+"""Carts up to this many lines are shown whole."""
+
 _NAMES = {"add": "adds", "bump": "raises", "final_view": "final view"}
 
 
-def _line(op: Operation, start_ns: int) -> str:
-    what = " ".join(filter(None, (_NAMES.get(op.f, op.f), op.token if op.f == "add" else op.line)))
+def _line(op: Operation, start_ns: int, named: AbstractSet[str | None]) -> str:
+    cookie = "(old cookie)" if op.late else None
+    what = " ".join(filter(None, (_NAMES.get(op.f, op.f), op.token if op.f == "add" else op.line, cookie)))
     return (
         f"  {_at(op, start_ns):>13}  {op.server or '-':<6} tab {op.tab}  {what:<28} "
-        f"{op.status or op.outcome:<5} {_shows(op)}"
+        f"{op.status or op.outcome:<5} {_shows(op, named)}"
     ).rstrip()
 
 
@@ -90,12 +96,15 @@ def _at(op: Operation, start_ns: int) -> str:
     return f"{(op.t0_ns - start_ns) / 1e6:+,.1f} ms"
 
 
-def _shows(op: Operation) -> str:
+def _shows(op: Operation, named: AbstractSet[str | None]) -> str:
+    """Show a cart: all of a small one, and of a large one what the story names."""
     if op.cart is None:
         return f"session {op.session or 'none'}"
     quantities = op.quantities or {}
-    lines = (f"{token} x{quantities[token]}" if quantities.get(token, 1) > 1 else token for token in op.cart)
-    return f"cart: {' '.join(lines) or '(empty)'}"
+    told = [token for token in op.cart if len(op.cart) <= SMALL_CART or token in named]
+    others = len(op.cart) - len(told)
+    lines = [f"{token} x{quantities[token]}" if quantities.get(token, 1) > 1 else token for token in told]
+    return f"cart: {' '.join([*lines, f'and {others} more'] if others else lines) or '(empty)'}"
 
 
 def _of(op: Operation) -> str:
@@ -107,7 +116,7 @@ def _of(op: Operation) -> str:
 def _proof(witness: Witness) -> str:
     proof = witness.roles[-1]
     if proof.f == "final_view":
-        return f"It was late, not lost: {_of(proof)} shows {witness.token}."
+        return f"It was not lost: {_of(proof)} shows {witness.token}."
     return f"Nothing had removed {witness.token}: {_of(proof)} was sent only later."
 
 
@@ -115,7 +124,7 @@ def _add_and_view(witness: Witness) -> list[str]:
     add, _, view, _ = witness.roles
     asker = ", by the same tab," if add.tab == view.tab else f", by tab {view.tab} of the same shopper,"
     return [
-        f"{add.server} acknowledged {witness.token} {(view.t0_ns - add.t1_ns) / 1e6:.1f} ms before the view was sent;",
+        f"{add.server} acknowledged {witness.token} {(view.t0_ns - add.t1_ns) / 1e6:.3g} ms before the view was sent;",
         f"however {_of(view)}{asker} does not show it.",
         _proof(witness),
     ]

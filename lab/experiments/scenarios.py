@@ -121,6 +121,8 @@ def lifecycle(
     after_expiry = {arm: _held(cluster) for arm, cluster in clusters.items()}
     by_arm = {arm: [operation for operation in operations if operation.arm == arm] for arm in clusters}
     out = {arm: held_up(by_arm[arm], idle_seconds, absolute_seconds) for arm in clusters}
+    for operation in operations:
+        operation.held_up = operation.shopper in out[operation.arm]
     left = {}
     for arm in clusters:
         kept = [operation for operation in by_arm[arm] if operation.shopper not in out[arm]]

@@ -149,6 +149,16 @@ def test_other_scenarios_of_the_same_arm_are_left_out():
     assert check(good().operations, "two-tabs")["operations"] == 0
 
 
+@pytest.mark.parametrize("left_out", ["twin", "held_up"])
+def test_twins_and_shoppers_whom_the_machine_held_up_are_left_out(left_out):
+    """Twins repeat the baseline's load to gauge the noise; who was held up shows nothing about lifetimes."""
+    operations = good().operations
+    for op in operations:
+        setattr(op, left_out, True)
+
+    assert check(operations, "shopping")["operations"] == 0
+
+
 def test_requests_of_two_arms_are_not_one_history():
     """Shoppers of two arms bear the same names."""
     operations = [*good().operations, *good(strategy="sticky").operations]

@@ -35,9 +35,9 @@ def test_story_of_a_stale_cart_is_told_request_by_request():
         "        +5.0 ms  web-2  tab 0  view                         200   cart: (empty)",
         "       +64.0 ms  web-1  tab 0  final view                   200   cart: tea",
         "",
-        "  - web-1 acknowledged tea 2.0 ms before the view was sent;",
+        "  - web-1 acknowledged tea 2 ms before the view was sent;",
         "  - however the view on web-2, by the same tab, does not show it.",
-        "  - It was late, not lost: the final view on web-1 shows tea.",
+        "  - It was not lost: the final view on web-1 shows tea.",
     ]
 
 
@@ -70,6 +70,16 @@ def test_what_was_bought_later_is_proved_by_the_checkout():
 
     assert told(story, "read_your_writes") == [1, 2, 3]
     assert "Nothing had removed a: the checkout on web-1 was sent only later." in found["text"]
+
+
+def test_large_cart_is_told_by_what_the_story_is_about():
+    """Of five lines and more only those that are named stand in the story."""
+    story = Story()
+    for number, token in enumerate(cart := ["a", "b", "c", "d", "e"]):
+        story.add(token, 10 * number, 10 * number + 1, cart=" ".join(cart[: number + 1]))
+    lines = witness(story.view(50, 51, "a b c d").final("a b c d e"), "read_your_writes")["text"].splitlines()
+
+    assert [line.partition("cart: ")[2] for line in lines[2:5]] == ["e and 4 more", "and 4 more", "e and 4 more"]
 
 
 def test_lost_update_tells_both_writes_and_the_final_view():
