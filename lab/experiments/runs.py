@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -29,24 +30,61 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lab.run")
 
 
+class CtrlC:
+    """Remembers that Ctrl-C was pressed.
+
+    Python raises `KeyboardInterrupt` wherever it happens to be, and drops it where that is a finaliser; then the next
+    step of the run raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._pressed = False
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Remember while the context lasts. Where Ctrl-C is ignored, as in a shell's background job, it stays so."""
+        usual = signal.getsignal(signal.SIGINT)
+        if usual is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+
+    def raise_again(self) -> None:
+        """Raise what was dropped."""
+        if self._pressed:
+            raise KeyboardInterrupt
+
+    def _note(self, *_: object) -> None:
+        self._pressed = True
+        raise KeyboardInterrupt
+
+
 class Steps:
     """Shows what is going on: one line that names the step, with a bar where a step can be counted.
 
     Args:
         progress: the display.
+        ctrl_c: whether the user wants no further step.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, ctrl_c: CtrlC) -> None:
         self._progress = progress
+        self._ctrl_c = ctrl_c
         self._task = progress.add_task("starting", total=None)
 
     def begin(self, text: str, total: int | None = None) -> None:
         """Begin a step of `total` parts."""
+        self._ctrl_c.raise_again()
         _log.info(text)
         self._progress.reset(self._task, description=text, total=total, completed=0)
 
     def advance(self) -> None:
         """One part of the step is done."""
+        self._ctrl_c.raise_again()
         self._progress.advance(self._task)
 
 
@@ -54,8 +92,9 @@ class Steps:
 def shown(console: Console) -> Iterator[Steps]:
     """Show steps while the context lasts."""
     columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30))
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield Steps(progress)
+    ctrl_c = CtrlC()
+    with ctrl_c.remembered(), Progress(*columns, console=console, transient=True) as progress:
+        yield Steps(progress, ctrl_c)
 
 
 def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[[Path, Steps], dict[str, Any]]) -> Path:

@@ -99,9 +99,9 @@ def broken_rule(piece: Slice) -> str | None:
     if late > LATENESS_LIMIT_MS:
         return f"the generator was {late:.0f} ms late (limit {LATENESS_LIMIT_MS:.0f} ms)"
     if piece.foreign > FOREIGN_LIMIT:
-        return f"other programs used {piece.foreign:.0%} of the CPU (limit {FOREIGN_LIMIT:.0%})"
+        return f"other programs used {100 * piece.foreign:.0f} % of the CPU (limit {100 * FOREIGN_LIMIT:.0f} %)"
     if piece.steal > STEAL_LIMIT:
-        return f"other virtual machines took {piece.steal:.1%} of the CPU (limit {STEAL_LIMIT:.0%})"
+        return f"other virtual machines took {100 * piece.steal:.1f} % of the CPU (limit {100 * STEAL_LIMIT:.0f} %)"
     return None
 
 

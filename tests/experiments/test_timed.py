@@ -57,8 +57,8 @@ def test_a_quiet_slice_breaks_no_rule():
         ({"sent": 9}, "scheduled 10, sent 9"),
         ({"scheduled": 11}, "scheduled 11"),
         ({"lateness_ms": [0.2] * 18 + [40.0] * 2}, "late"),
-        ({"foreign": 0.4}, "other programs used 40%"),
-        ({"steal": 0.1}, "other virtual machines took 10.0%"),
+        ({"foreign": 0.4}, "other programs used 40 %"),
+        ({"steal": 0.1}, "other virtual machines took 10.0 %"),
     ],
 )
 def test_each_rule_is_told(more, says):

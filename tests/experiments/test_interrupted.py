@@ -1,0 +1,122 @@
+"""A comparison that ends early says so in one line, marks its folder, moves no `latest` and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab.experiments.runs import CtrlC
+from tests.processes import alive
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 30.0
+
+
+class Comparison:
+    """A comparison in a process of its own, whose descendants are remembered."""
+
+    def __init__(self, out):
+        self.out = out
+        command = [sys.executable, "-m", "lab", "compare", "--quick", "--servers", "2", "--strategies", "redis"]
+        self.process = subprocess.Popen(
+            [*command, "--out", str(out)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # as a terminal does: Ctrl-C reaches the whole group
+        )
+        self.children = []
+
+    def wait_for(self, step):
+        """Wait until the log names a step; remember who works for the lab by then."""
+        wait_until(lambda: step in self.log())
+        self.children = psutil.Process(self.process.pid).children(recursive=True)
+        assert self.children
+
+    def log(self):
+        """Return what the run has logged."""
+        return "".join(path.read_text() for path in self.out.glob("compare-*/lab.log"))
+
+    def interrupt(self):
+        """Press Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def survivors(self):
+        """Return which of its processes still live."""
+        return alive(child.pid for child in self.children)
+
+
+def wait_until(condition):
+    """Wait for a condition, not for a time."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("step", ["starting engines", "warming up", "measuring"])
+def test_ctrl_c_ends_a_run_in_one_line_and_leaves_nothing(tmp_path, step):
+    """Wherever it comes: status 130, one line, a folder that says so, no `latest`, no process."""
+    run = Comparison(tmp_path)
+    run.wait_for(step)
+    run.interrupt()
+    _, told = run.process.communicate(timeout=PATIENCE_SECONDS)
+
+    assert run.process.returncode == 130
+    assert told.strip() == "lab: interrupted; everything that was started has been stopped."
+    (folder,) = tmp_path.glob("compare-*")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["complete"] is False
+    assert "interrupted" in results["validity"]["warnings"][0]
+    assert not (tmp_path / "latest").exists()
+    wait_until(lambda: not run.survivors())
+
+
+def test_a_ctrl_c_that_python_drops_is_raised_again():
+    """Python drops a KeyboardInterrupt raised in a finaliser; the run ends at its next step all the same."""
+    ctrl_c = CtrlC()
+    with ctrl_c.remembered():
+        ctrl_c.raise_again()
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c.raise_again()
+
+
+def test_kill_9_leaves_a_folder_that_says_unfinished_and_no_process(tmp_path):
+    """The lab has no time to say anything; its first results.json does, and the watchdog cleans up."""
+    run = Comparison(tmp_path)
+    run.wait_for("measuring")
+    run.process.kill()
+    run.process.communicate()
+
+    (folder,) = tmp_path.glob("compare-*")
+    assert json.loads((folder / "results.json").read_text())["complete"] is False
+    assert not (tmp_path / "latest").exists()
+    wait_until(lambda: not run.survivors())
+
+
+def test_an_engine_that_dies_under_load_ends_the_run_in_one_line(tmp_path):
+    """Redis is killed while it is measured: the run cannot be trusted, and says what happened."""
+    run = Comparison(tmp_path)
+    run.wait_for("measuring")
+    redis = next(child for child in run.children if "redis-server" in child.name())
+    redis.kill()
+    _, told = run.process.communicate(timeout=120)
+
+    assert run.process.returncode == 1
+    assert told.startswith("lab: ")
+    assert told.count("\n") == 1
+    assert "redis" in told.lower()
+    wait_until(lambda: not run.survivors())
