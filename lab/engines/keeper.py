@@ -230,6 +230,17 @@ class Keeper:
         _open_gate(popen)
         return process
 
+    def check(self) -> None:
+        """See that everything that was started still runs.
+
+        Raises:
+            EngineFailed: a program has ended that nobody stopped.
+        """
+        with self._lock:
+            ended = next((process for process in self._processes if not process.alive), None)
+        if ended is not None:
+            raise EngineFailed(f"{ended.name} has ended while it was needed. {ended.last_words()}")
+
     def forget(self, process: Process) -> None:
         """A process has ended and been reaped: its id may become another's."""
         with self._lock:

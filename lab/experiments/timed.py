@@ -115,6 +115,7 @@ class Stage:
     """
 
     def __init__(self, lab: Lab, generator: Generator, clusters: dict[str, Cluster]) -> None:
+        self._keeper = lab.keeper
         self._generator = generator
         self._clusters = clusters
         self._meters = {arm: _meter(lab, cluster) for arm, cluster in clusters.items()}
@@ -127,12 +128,16 @@ class Stage:
             plan: what is sent.
             block: number of the block.
             position: place within the block.
+
+        Raises:
+            LabError: an engine or a server has ended meanwhile.
         """
         arm, twin = slot.removesuffix(TWIN), slot.endswith(TWIN)
         meter, cluster = self._meters[arm], self._clusters[arm]
         meter.read()
         machine, own = machine_time(), time.process_time()
         result = self._generator.run([(arm, plan.as_twin() if twin else plan)])
+        self._keeper.check()
         drain_seconds = cluster.quiet()
         cpu = meter.read()
         now = machine_time()
