@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from loadtests.recorder import Late
 
-KEEP_SHARE = 0.5
+KEEP_SHARE = 0.7
 """Shoppers who stay let at most this share of the idle lifetime pass between two requests."""
 
 MARGIN_SECONDS = 0.5

@@ -49,16 +49,14 @@ class Answer:
         op: the request.
         shown: the tokens in the cart that it shows.
         epoch: how many of the shopper's removals were sent before it ended.
-        writes: the acknowledged adds that it shows, by tab; None until `Shopper.writes_shown` was asked.
     """
 
-    __slots__ = ("epoch", "op", "shown", "writes")
+    __slots__ = ("epoch", "op", "shown")
 
     def __init__(self, op: Operation, epoch: int) -> None:
         self.op = op
         self.shown = frozenset(op.cart or ())
         self.epoch = epoch
-        self.writes: dict[int, list[Operation]] | None = None
 
 
 class Removals:
@@ -122,6 +120,7 @@ class Shopper:
         )
         self.kept = frozenset[str]().union(*(final.shown for final in self.finals))
         self.last_epoch = len(self.removals)
+        self._writes_in: dict[frozenset[str], dict[int, list[Operation]]] = {}
         self._epochs = {token: self.removals.epoch_of_write(add.t0_ns) for token, add in self.adds.items()}
 
     def epoch(self, token: str) -> int:
@@ -177,15 +176,16 @@ class Shopper:
                         dues[answer.op.tab, self.epoch(token)].add(token, answer.op)
         return dues
 
-    def writes_shown(self, answer: Answer) -> dict[int, list[Operation]]:
+    def writes_shown(self, answer: Answer) -> Mapping[int, list[Operation]]:
         """Return the acknowledged adds that an answer shows, by tab, each tab's in the order they were sent."""
-        if answer.writes is None:
-            answer.writes = {}
+        writes = self._writes_in.get(answer.shown)
+        if writes is None:
+            writes = self._writes_in[answer.shown] = defaultdict(list)
             adds = [self.adds[token] for token in answer.shown if token in self.adds]
             for add in sorted(adds, key=_sent):
                 if add.outcome == "ok":
-                    answer.writes.setdefault(add.tab, []).append(add)
-        return answer.writes
+                    writes[add.tab].append(add)
+        return writes
 
     def tabs(self) -> dict[int, list[Operation]]:
         """Return the requests of each tab, in order, without the final views, which no tab made."""

@@ -44,20 +44,26 @@ def _offer_view(tally: Tally, shopper: Shopper, view: Operation, source: Operati
 
 def _each_view(
     tally: Tally, shopper: Shopper, dues: Mapping[Reader, Due], *, by_tab: bool
-) -> Iterable[tuple[Answer, Due, int, list[int]]]:
-    """Count every view that is owed something; yield it with what it is owed, how many, and the places it lacks."""
+) -> Iterable[tuple[Answer, Due, int, list[str]]]:
+    """Count every view that is owed something; yield it with what it is owed, how many, and what it lacks.
+
+    A view that lacks the same item as the tab's view before makes no better witness than that one.
+    """
+    lacked: dict[int, str] = {}
     for view in shopper.views:
         due = dues.get((view.op.tab if by_tab else None, view.epoch))
         owed = due.before(view.op.t0_ns) if due else 0
         if due is None or not owed:
             continue
-        missing: list[int] = []
-        if not view.shown.issuperset(due.tokens[:owed]):
-            missing = [place for place in range(owed) if due.tokens[place] not in view.shown]
+        tokens = due.tokens[:owed]
+        missing = [] if view.shown.issuperset(tokens) else [token for token in tokens if token not in view.shown]
         crossed = due.sources[owed - 1].server != view.op.server
         tally.count(violated=bool(missing), crossed=crossed)
-        if missing:
-            _offer_view(tally, shopper, view.op, due.sources[missing[-1]], due.tokens[missing[-1]])
+        if not missing:
+            lacked.pop(view.op.tab, None)
+        elif lacked.get(view.op.tab) != missing[-1]:
+            lacked[view.op.tab] = missing[-1]
+            _offer_view(tally, shopper, view.op, due.sources[tokens.index(missing[-1])], missing[-1])
         yield view, due, owed, missing
 
 
@@ -73,8 +79,8 @@ def read_your_writes(shoppers: Sequence[Shopper]) -> Tally:
     for shopper in shoppers:
         tally.next_shopper()
         felt.next_shopper()
-        for _, due, _, missing in _each_view(tally, shopper, shopper.own_adds, by_tab=True):
-            items.update(due.tokens[place] for place in missing)
+        for _, _, _, missing in _each_view(tally, shopper, shopper.own_adds, by_tab=True):
+            items.update(missing)
         _count_felt(felt, shopper)
     tally.extra = {"items": len(items), "including_lost": counts_of(felt)}
     return tally
@@ -117,7 +123,7 @@ def stale_reads(shoppers: Sequence[Shopper]) -> Tally:
             latest = owed - 1
             points.append(((view.op.t0_ns - due.since[latest]) / 1e6, due.tokens[latest] in view.shown))
             if missing:
-                behind.append((len(missing), (view.op.t0_ns - due.since[missing[0]]) / 1e6))
+                behind.append((len(missing), (view.op.t0_ns - due.since[due.tokens.index(missing[0])]) / 1e6))
     tally.extra = _staleness(behind) | {"t_visibility": visibility(points)}
     return tally
 
@@ -182,7 +188,10 @@ def _each_write(check: str, shoppers: Sequence[Shopper], owe: Callable[[Shopper]
                 due = dues.get((tab, answer.epoch))
                 if due is not None:
                     _note_writes(crossed, due, writes)
-                    broken.update(_broken_writes(tally, shopper, answer, due, writes))
+                    apart = _broken_writes(answer, due, writes)
+                    if apart and apart[-1].i not in broken:
+                        _offer_write(tally, shopper, answer, due, apart[-1])
+                    broken.update(write.i for write in apart)
         for i, across in crossed.items():
             tally.count(violated=i in broken, crossed=across)
     return tally
@@ -195,15 +204,13 @@ def _note_writes(crossed: dict[int, bool], due: Due, writes: list[Operation]) ->
             crossed[write.i] = due.sources[due.before(write.t0_ns) - 1].server != write.server
 
 
-def _broken_writes(tally: Tally, shopper: Shopper, answer: Answer, due: Due, writes: list[Operation]) -> list[int]:
-    """Return the indexes of writes that this answer shows without something that was certain before they were sent."""
+def _broken_writes(answer: Answer, due: Due, writes: list[Operation]) -> list[Operation]:
+    """Return the writes that an answer shows without something that was certain before they were sent."""
     owed = due.before(writes[-1].t0_ns)
     if answer.shown.issuperset(due.tokens[:owed]):
         return []
     first = next(place for place in range(owed) if due.tokens[place] not in answer.shown)
-    broken = [write for write in writes if due.since[first] < write.t0_ns]
-    _offer_write(tally, shopper, answer, due, broken[-1])
-    return [write.i for write in broken]
+    return [write for write in writes if due.since[first] < write.t0_ns]
 
 
 def _offer_write(tally: Tally, shopper: Shopper, answer: Answer, due: Due, write: Operation) -> None:

@@ -40,7 +40,12 @@ QUESTION = "When one web server becomes many, where should the session live?"
 BASELINE = "sticky"
 CONTROL = "isolated"
 SHOPPERS = 40
+CONTROL_SHOPPERS = 80
+"""More than elsewhere: under the control most of what a shopper puts in is lost for good, and shows nothing more."""
+
 TWO_TAB_SHOPPERS = 12
+WARMUP_HASTE = 2
+"""The warm-up offers so many times the load of the measurement: it is not measured."""
 
 # --- the arms --------------------------------------------------------------------------------------------------------
 
@@ -57,6 +62,7 @@ class Size(msgspec.Struct, frozen=True):
         affinity_seconds: shopping on all-to-all with bound shoppers.
         two_tabs_seconds: for each write policy.
         lifetimes: idle and absolute lifetime of the lifecycle scenario's sessions, in seconds.
+        begin_seconds: over how long its logins are spread.
         roles: its shoppers.
         rungs: session counts of the storage ladder.
     """
@@ -69,14 +75,20 @@ class Size(msgspec.Struct, frozen=True):
     affinity_seconds: float
     two_tabs_seconds: float
     lifetimes: tuple[float, float]
+    begin_seconds: float
     roles: Roles
     rungs: tuple[int, ...]
 
 
+MANY = Roles(active=205, leaving=45, idling=15, outliving=15)
+"""Enough for the claims on lifetimes: 200 who stay, 200 late requests."""
+
+FEW = Roles(active=60, leaving=20, idling=10, outliving=10)
+
 SIZES = {
-    "quick": Size(10, 0.3, 0.5, 4, 3, 2, 1.5, (3, 7.5), Roles(60, 20, 10, 10), (60, 120, 180)),
-    "default": Size(60, 0.35, 2, 17, 10, 5, 4, (5, 13), Roles(), (100, 200, 300, 400, 500)),
-    "full": Size(180, 0.4, 3, 30, 20, 10, 10, (6, 18), Roles(), (200, 400, 600, 800, 1000)),
+    "quick": Size(10, 0.3, 0.5, 4, 3, 2, 1.5, (3.5, 7.5), 3, FEW, (60, 120, 180)),
+    "default": Size(60, 0.35, 2, 18, 10, 5, 4, (8, 14.5), 8, MANY, (100, 200, 300, 400, 500)),
+    "full": Size(180, 0.4, 3, 30, 20, 10, 10, (8, 14.5), 8, MANY, (200, 400, 600, 800, 1000)),
 }
 
 
@@ -238,7 +250,9 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
     with bench.clusters(specs) as clusters:
         measured.versions = versions(bench.lab, clusters[BASELINE])
         steps.begin("warming up", total=len(names) + 1)
-        warm = warmup_plan(chosen.seed, rate_rps=chosen.rate, seconds=size.warmup_seconds, shoppers=SHOPPERS)
+        warm = warmup_plan(
+            chosen.seed, rate_rps=WARMUP_HASTE * chosen.rate, seconds=size.warmup_seconds, shoppers=SHOPPERS
+        )
         for arm, plan in [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]:
             measured.history += bench.load.run([(arm, plan)]).operations
             steps.advance()
@@ -258,7 +272,8 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
 
 def _untimed(bench: Bench, chosen: Settings, spec: ClusterSpec, seconds: float, measured: Measured) -> None:
     """Shop on an arm that is not compared: alone, so that its latency can be shown, but in one stretch."""
-    load = {"rate_rps": chosen.rate, "seed": chosen.seed, "shoppers": SHOPPERS}
+    shoppers = CONTROL_SHOPPERS if spec.strategy == CONTROL else SHOPPERS
+    load = {"rate_rps": chosen.rate, "seed": chosen.seed, "shoppers": shoppers}
     with bench.clusters([spec]) as clusters:
         cluster = clusters[spec.name]
         measured.history += scenarios.enter(bench.load, spec.name, **load)
@@ -289,8 +304,8 @@ def _lifecycle(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measure
             seed=chosen.seed,
             idle_seconds=idle,
             absolute_seconds=absolute,
-            begin_seconds=idle,
-            roles=chosen.lengths.roles,
+            begin_seconds=chosen.lengths.begin_seconds,
+            roles={spec.name: FEW if spec.strategy == CONTROL else chosen.lengths.roles for spec in specs},
         )
     measured.history += lives.operations
     measured.held_up = {spec.strategy: lives.held_up[spec.name] for spec in specs}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loadtests.lifecycle import Roles, lifecycle_plan
-from loadtests.plans import Plan, shopping_plan, warmup_plan
+from loadtests.plans import PlannedRequest, shopping_plan, warmup_plan
 from loadtests.recorder import Operation
 from loadtests.two_tabs import two_tabs_plan
 from strategies.session_interface import short_hash
@@ -99,25 +99,36 @@ def lifecycle(
     idle_seconds: float,
     absolute_seconds: float,
     begin_seconds: float,
-    roles: Roles,
+    roles: Mapping[str, Roles],
 ) -> Lives:
     """Let sessions begin, stay, be logged out and expire, and scan every holder for the ids of those that ended.
 
     The first scan is made while the load runs, a second after the last logout: later, expiry would have removed what
     a logout had left. The second one is made after the last expiry.
     """
-    plan = lifecycle_plan(
-        seed, idle_seconds=idle_seconds, absolute_seconds=absolute_seconds, begin_seconds=begin_seconds, roles=roles
-    )
-    last_logout = max(request.at_seconds for request in plan.requests if request.f == "logout")
+    plans = [
+        (
+            arm,
+            lifecycle_plan(
+                seed,
+                idle_seconds=idle_seconds,
+                absolute_seconds=absolute_seconds,
+                begin_seconds=begin_seconds,
+                roles=roles[arm],
+            ),
+        )
+        for arm in clusters
+    ]
+    requests = [request for _, plan in plans for request in plan.requests]
+    last_logout = max(request.at_seconds for request in requests if request.f == "logout")
     with _in_background(generator) as pool:
         began = time.monotonic_ns()
-        running = pool.submit(generator.run, [(arm, plan) for arm in clusters])
+        running = pool.submit(generator.run, plans)
         time.sleep(last_logout + AFTER_LOGOUT_SECONDS + QUIET_SECONDS)
         scanned_ns = time.monotonic_ns()
         after_logout = {arm: _held(cluster) for arm, cluster in clusters.items()}
         operations = running.result().operations
-    time.sleep(max(0.0, AFTER_EXPIRY_SECONDS - _seconds_since_last_expiry(plan, began)))
+    time.sleep(max(0.0, AFTER_EXPIRY_SECONDS - _seconds_since_last_expiry(requests, began)))
     after_expiry = {arm: _held(cluster) for arm, cluster in clusters.items()}
     by_arm = {arm: [operation for operation in operations if operation.arm == arm] for arm in clusters}
     out = {arm: held_up(by_arm[arm], idle_seconds, absolute_seconds) for arm in clusters}
@@ -138,8 +149,7 @@ def held_up(operations: Sequence[Operation], idle_seconds: float, absolute_secon
 
     An ordinary request must come after the login was answered and before its session's end, with a tenth of the idle
     lifetime to spare (so much may a throttled touch be behind); a request that is late because of a lifetime must come
-    after it. Only times decide,
-    never an answer.
+    after it. Only times decide, never an answer.
     """
     by_shopper: dict[str, list[Operation]] = defaultdict(list)
     for operation in sorted(operations, key=lambda operation: operation.t0_ns):
@@ -175,11 +185,9 @@ def _in_background(generator: Generator) -> Iterator[ThreadPoolExecutor]:
             raise
 
 
-def _seconds_since_last_expiry(plan: Plan, began_ns: int) -> float:
-    """Return how long ago the plan's last session expired, in seconds: late requests of that kind come after it."""
-    expired = max(
-        (request.at_seconds for request in plan.requests if request.late in {"idle", "absolute"}), default=0.0
-    )
+def _seconds_since_last_expiry(requests: Sequence[PlannedRequest], began_ns: int) -> float:
+    """Return how long ago the last session expired as planned: late requests of that kind come after it."""
+    expired = max((request.at_seconds for request in requests if request.late in {"idle", "absolute"}), default=0.0)
     return (time.monotonic_ns() - began_ns) / 1e9 - expired
 
 

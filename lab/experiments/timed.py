@@ -38,7 +38,10 @@ STEAL_LIMIT = 0.02
 """Share of the machine's CPU time that other virtual machines may take during a slice."""
 
 REDO_SHARE = 0.2
-"""At most this share of blocks is measured again; after that a broken rule becomes a warning."""
+"""At most so many measurements are made again, as a share of the blocks; after that a broken rule is a warning."""
+
+TRIES = 3
+"""No block is measured more often, so that a bad minute does not use up what is meant for the whole run."""
 
 _log = logging.getLogger("lab.timed")
 
@@ -187,11 +190,11 @@ def measure_blocks(
     run = TimedRun([], [], 0, [])
     budget = int(np.ceil(REDO_SHARE * len(order)))
     for block, slots in enumerate(order):
-        while True:
+        for attempt in range(1, TRIES + 1):
             plan = next_plan()
             slices = [stage.measure(slot, plan, block, position) for position, slot in enumerate(slots)]
             broken = next((f"{s.arm}: {rule}" for s in slices if (rule := broken_rule(s))), None)
-            if broken is None or run.redone >= budget:
+            if broken is None or attempt == TRIES or run.redone >= budget:
                 break
             run.redone += 1
             run.discarded += slices

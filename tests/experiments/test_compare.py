@@ -14,7 +14,7 @@ from lab.experiments import compare
 from lab.report import draw
 from loadtests.lifecycle import Roles
 
-TINY = compare.Size(2, 0.4, 0.2, 2, 1, 1, 1, (3, 7), Roles(8, 4, 2, 2), (4, 8))
+TINY = compare.Size(2, 0.4, 0.2, 2, 1, 1, 1, (3, 7), 2, Roles(8, 4, 2, 2), (4, 8))
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,15 @@ def test_when_the_budget_is_used_up_a_broken_rule_is_a_warning():
     run = measure(Stage(*range(1000)))
 
     assert run.redone == 2
+    assert [s.block for s in run.discarded] == [0, 0, 0, 0]
     assert len(run.slices) == 20
     assert len(run.warnings) == 10
     assert "block 0" in run.warnings[0]
+
+
+def test_one_bad_block_does_not_use_up_the_whole_budget():
+    """A block is tried three times at most."""
+    run = measure(Stage(*range(1000)), blocks=40)
+
+    assert run.redone == 8
+    assert [s.block for s in run.discarded[::2]] == [0, 0, 1, 1, 2, 2, 3, 3]

@@ -145,7 +145,7 @@ def test_lifecycle_keeps_the_active_alive():
             times[request.shopper].append(request.at_seconds)
             tabs[request.shopper].add(request.tab)
     assert len(times) >= 200
-    assert max(np.diff(at).max() for at in times.values()) <= 1.5
+    assert max(np.diff(at).max() for at in times.values()) <= 0.7 * 3
     assert min(at[-1] - at[0] for at in times.values()) > 3
     assert max(at[-1] - at[0] for at in times.values()) < 9
     assert all(seen == {0, 1} for seen in tabs.values())
