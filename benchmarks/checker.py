@@ -1,6 +1,6 @@
 """How long the checker takes: `python -m benchmarks.checker [--quick]`.
 
-Three made-up histories of the `shopping` scenario, the hardest cases that a run can hold: a healthy store, one whose
+Three made-up histories with the mix of the `shopping` scenario: a healthy store, one whose
 copies lag (one view in ten is stale, so witnesses are sought all the time), and one that loses half of what it is told.
 Aim: 200,000 operations in under 10 s, reading the file included.
 """
@@ -19,6 +19,9 @@ from loadtests.recorder import Operation
 
 SERVERS = 4
 SHOPPERS = 400
+MIX = {"view": 43, "add": 15, "visit": 16, "product": 26}
+"""What shoppers do, in percent: that of `loadtests.plans`, the views that follow an add included."""
+
 CART = 12
 """Lines at which a shopper checks out."""
 
@@ -47,7 +50,10 @@ def _operation(i: int, cart: list[str], rng: random.Random, *, stale: float, los
     if len(cart) == CART:
         cart.clear()
         return _line(i, shopper, "checkout", server=server, cart=cart, token=f"order.{i}")
-    if rng.random() < 0.3:
+    f = rng.choices(list(MIX), list(MIX.values()))[0]
+    if f in {"product", "visit"}:
+        return _line(i, shopper, f, server=server, cart=None)
+    if f == "add":
         token = f"s{shopper}.{i}"
         answer = _line(i, shopper, "add", server=server, cart=[*cart, token], token=token)
         if rng.random() >= lost:
@@ -57,7 +63,7 @@ def _operation(i: int, cart: list[str], rng: random.Random, *, stale: float, los
     return _line(i, shopper, "view", server=server, cart=shown)
 
 
-def _line(i: int, shopper: int, f: str, *, server: int, cart: list[str], token: str | None = None) -> Operation:
+def _line(i: int, shopper: int, f: str, *, server: int, cart: list[str] | None, token: str | None = None) -> Operation:
     return Operation(
         i=i,
         arm="made up",
@@ -74,11 +80,11 @@ def _line(i: int, shopper: int, f: str, *, server: int, cart: list[str], token: 
         outcome="ok",
         status=200,
         server=f"web-{server + 1}",
-        cart=list(cart),
-        quantities=dict.fromkeys(cart, 1),
-        session=f"{shopper:012x}",
+        cart=None if cart is None else list(cart),
+        quantities=None if cart is None else dict.fromkeys(cart, 1),
+        session=None if f == "product" else f"{shopper:012x}",
         user=f"s{shopper}",
-        saved=f in {"add", "checkout"},
+        saved=f in {"add", "visit", "checkout"},
     )
 
 
