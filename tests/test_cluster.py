@@ -22,7 +22,7 @@ from lab.engines import ports, redis, user
 from lab.errors import DiskFull, EngineFailed, LabError, PortsExhausted, ServerFailed
 from strategies import STRATEGIES, UnknownStrategy
 from strategies.contract import UnsupportedPolicy
-from tests.processes import alive
+from tests.processes import alive, sockets
 
 ROOT = Path(__file__).parents[1]
 SERVERS = 3
@@ -149,9 +149,8 @@ def test_everything_listens_on_loopback_only(lab, clusters):
     """No process of the lab listens anywhere but on 127.0.0.1."""
     pids = {server.pid for cluster in clusters.values() for server in cluster.servers}
     pids |= {pid for cluster in clusters.values() for pid in cluster.balancer.pids()} | set(lab.engine_pids())
-    listening = [
-        one for pid in pids for one in psutil.Process(pid).net_connections("inet") if one.status == psutil.CONN_LISTEN
-    ]
+    port = urlsplit(lab.postgresql.url).port
+    listening = [one for pid in pids for one in sockets(pid, port) if one.status == psutil.CONN_LISTEN]
     assert len(listening) >= len(pids) / 2
     assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
 
@@ -345,6 +344,8 @@ def test_an_ordinary_user_needs_no_root():
     nobody = ["setpriv", f"--reuid={user.other_user()}", "--clear-groups"]
     nobody += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     try:
+        if subprocess.run([*nobody, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("this machine does not let root hand on the right to read everything")
         done = subprocess.run(
             [*nobody, sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
         )

@@ -83,14 +83,17 @@ class RunningLab:
         return True
 
     def _belongs(self, process):
-        with contextlib.suppress(psutil.Error):
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            return (
-                str(self.place) in process.cwd()
-                or process.environ().get("TMPDIR") == str(self.place)
-                or any(str(self.place) in word for word in process.cmdline())
-            )
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [process, *process.parents()]
+            return process.status() != psutil.STATUS_ZOMBIE and any(map(self._is_named, family))
+        return False
+
+    def _is_named(self, process):
+        # A container may forbid root to see folder and environment of PostgreSQL, which is another user's.
+        for look in (process.cwd, process.environ, process.cmdline):
+            with contextlib.suppress(psutil.AccessDenied):
+                if str(self.place) in str(look()):
+                    return True
         return False
 
 

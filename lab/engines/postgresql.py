@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
+import subprocess
 from contextlib import suppress
 from secrets import token_hex, token_urlsafe
 from typing import TYPE_CHECKING
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.engines.keeper import Keeper, Process
-
-_IPC_RMID = 0  # <sys/ipc.h>, the same on Linux and macOS
 
 _OFF_THE_PATH = "/usr/lib/postgresql/*/bin/postgres"  # where Debian and Ubuntu keep it
 
@@ -115,7 +113,9 @@ class PostgreSQL:
             segment = _shared_memory(self._data)
             self._process.kill()
             if segment is not None:
-                ctypes.CDLL(None).shmctl(segment, _IPC_RMID, None)
+                # As its owner: root may not remove another user's segment in every container.
+                with suppress(FileNotFoundError):
+                    subprocess.run(["ipcrm", "-m", str(segment)], user=other_user(), check=False, capture_output=True)
 
     def pause(self) -> None:
         """Freeze the server and its children: connections stay open and nothing answers."""

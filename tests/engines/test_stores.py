@@ -19,7 +19,7 @@ from lab.engines import redis as redis_module
 from lab.engines.postgresql import PostgreSQL
 from lab.engines.redis import Redis
 from lab.errors import EngineFailed, EngineMissing
-from tests.processes import alive
+from tests.processes import alive, sockets
 
 ENGINES = pytest.mark.parametrize("engine", [Redis, PostgreSQL], ids=["redis", "postgresql"])
 VARIABLE = {Redis: "LAB_REDIS_URL", PostgreSQL: "LAB_DATABASE_URL"}
@@ -74,10 +74,10 @@ def test_starts_answers_and_stops(engine, own_keeper):
 def test_listens_on_loopback_only(engine, own_keeper):
     """No other machine reaches an engine, and none makes a socket in the file system."""
     running = engine.start(own_keeper)
-    sockets = psutil.Process(running.pid).net_connections(kind="all")
-    listening = [one for one in sockets if one.status == psutil.CONN_LISTEN]
+    seen = sockets(running.pid, urlsplit(running.url).port)
+    listening = [one for one in seen if one.status == psutil.CONN_LISTEN]
     assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
-    assert not [one for one in sockets if one.family == socket.AF_UNIX and one.laddr]
+    assert not [one for one in seen if one.family == socket.AF_UNIX and one.laddr]
 
 
 @ENGINES

@@ -38,10 +38,9 @@ class Comparison:
         self.children = []
 
     def wait_for(self, step):
-        """Wait until the log names a step; remember who works for the lab by then."""
-        wait_until(lambda: step in self.log())
+        """Wait until the log names a step and somebody works for the lab; remember who."""
+        wait_until(lambda: step in self.log() and psutil.Process(self.process.pid).children())
         self.children = psutil.Process(self.process.pid).children(recursive=True)
-        assert self.children
 
     def log(self):
         """Return what the run has logged."""

@@ -104,7 +104,7 @@ class Breakable:
         self._keeper = keeper
         self._process = engine._process
         started = psutil.Process(engine.pid)
-        self._command, self._folder = started.cmdline(), started.cwd()
+        self._command = started.cmdline()
         self._user = started.username() if started.uids().real != os.getuid() else None
 
     def pause(self):
@@ -122,7 +122,7 @@ class Breakable:
     def revive(self):
         """Start it again if it is dead; return before it answers."""
         if not self._process.alive:
-            self._process = self._keeper.launch("revived", self._command, user=self._user, cwd=self._folder)
+            self._process = self._keeper.launch("revived", self._command, user=self._user)
 
 
 @pytest.fixture(scope="class")
