@@ -86,8 +86,8 @@ MANY = Roles(active=205, leaving=45, idling=15, outliving=15)
 FEW = Roles(active=60, leaving=20, idling=10, outliving=10)
 
 SIZES = {
-    "quick": Size(10, 0.3, 0.5, 4, 3, 2, 1.5, (3.5, 7.5), 3, FEW, (60, 120, 180)),
-    "default": Size(60, 0.35, 2, 18, 10, 5, 4, (8, 14.5), 8, MANY, (100, 200, 300, 400, 500)),
+    "quick": Size(10, 0.25, 0.3, 3, 3, 2, 1.5, (3, 6.5), 2, FEW, (50, 100, 150)),
+    "default": Size(60, 0.3, 1, 18, 10, 5, 4, (8, 14.5), 8, MANY, (100, 200, 300, 400)),
     "full": Size(180, 0.4, 3, 30, 20, 10, 10, (8, 14.5), 8, MANY, (200, 400, 600, 800, 1000)),
 }
 
@@ -195,10 +195,11 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
         steps.begin("lives of sessions: login to logout, and to expiry")
         with Generator(folder / "generator.log", exact=False) as crowd:
             _lifecycle(Bench(lab, crowd), chosen, planned.lifecycle, measured)
-        for spec in planned.storage:
-            steps.begin(f"storage, {spec.strategy}")
-            with bench.clusters([spec]) as clusters:
-                measured.storage[spec.strategy] = storage_ladder(lab, clusters[spec.name], chosen.lengths.rungs)
+        steps.begin("storage: what a session occupies", total=len(planned.storage))
+        with bench.clusters(planned.storage) as clusters:
+            for cluster in clusters.values():
+                measured.storage[cluster.spec.strategy] = storage_ladder(lab, cluster, chosen.lengths.rungs)
+                steps.advance()
         measured.durability = durability(lab)
     measured.seconds = clock.seconds()
     return measured
@@ -273,12 +274,12 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
 def _untimed(bench: Bench, chosen: Settings, spec: ClusterSpec, seconds: float, measured: Measured) -> None:
     """Shop on an arm that is not compared: alone, so that its latency can be shown, but in one stretch."""
     shoppers = CONTROL_SHOPPERS if spec.strategy == CONTROL else SHOPPERS
-    load = {"rate_rps": chosen.rate, "seed": chosen.seed, "shoppers": shoppers}
+    load = {"seed": chosen.seed, "shoppers": shoppers}
     with bench.clusters([spec]) as clusters:
         cluster = clusters[spec.name]
-        measured.history += scenarios.enter(bench.load, spec.name, **load)
+        measured.history += scenarios.enter(bench.load, spec.name, rate_rps=WARMUP_HASTE * chosen.rate, **load)
         before = begin(bench.lab, cluster)
-        measured.history += scenarios.shop(bench.load, spec.name, seconds=seconds, **load)
+        measured.history += scenarios.shop(bench.load, spec.name, rate_rps=chosen.rate, seconds=seconds, **load)
         measured.usage[spec.name] = (before, end(bench.lab, cluster))
         measured.history += scenarios.final_views(bench.load, clusters)
 
