@@ -13,7 +13,7 @@ import msgspec
 
 from lab.cluster import ClusterSpec, Lab
 from lab.experiments import scenarios
-from lab.experiments.findings import assemble
+from lab.experiments.findings import BASELINE, CONTROL, assemble
 from lab.experiments.measured import Measured
 from lab.experiments.order import balanced_order
 from lab.experiments.runs import Clock, Steps, carry_out, durability, machine, versions
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 QUESTION = "When one web server becomes many, where should the session live?"
 
-BASELINE = "sticky"
-CONTROL = "isolated"
 SHOPPERS = 40
 CONTROL_SHOPPERS = 80
 """More than elsewhere: under the control most of what a shopper puts in is lost for good, and shows nothing more."""
@@ -86,9 +84,45 @@ MANY = Roles(active=205, leaving=45, idling=15, outliving=15)
 FEW = Roles(active=60, leaving=20, idling=10, outliving=10)
 
 SIZES = {
-    "quick": Size(10, 0.25, 0.3, 3, 3, 2, 1.5, (3, 6.5), 2, FEW, (50, 100, 150)),
-    "default": Size(60, 0.3, 1, 18, 10, 5, 4, (8, 14.5), 8, MANY, (100, 200, 300, 400)),
-    "full": Size(180, 0.4, 3, 30, 20, 10, 10, (8, 14.5), 8, MANY, (200, 400, 600, 800, 1000)),
+    "quick": Size(
+        blocks=10,
+        slice_seconds=0.25,
+        warmup_seconds=0.3,
+        control_seconds=3,
+        sync_seconds=3,
+        affinity_seconds=2,
+        two_tabs_seconds=1.5,
+        lifetimes=(3, 6.5),
+        begin_seconds=2,
+        roles=FEW,
+        rungs=(50, 100, 150),
+    ),
+    "default": Size(
+        blocks=60,
+        slice_seconds=0.3,
+        warmup_seconds=1,
+        control_seconds=18,
+        sync_seconds=10,
+        affinity_seconds=5,
+        two_tabs_seconds=4,
+        lifetimes=(8, 14.5),
+        begin_seconds=8,
+        roles=MANY,
+        rungs=(100, 200, 300, 400),
+    ),
+    "full": Size(
+        blocks=180,
+        slice_seconds=0.4,
+        warmup_seconds=3,
+        control_seconds=30,
+        sync_seconds=20,
+        affinity_seconds=10,
+        two_tabs_seconds=10,
+        lifetimes=(8, 14.5),
+        begin_seconds=8,
+        roles=MANY,
+        rungs=(200, 400, 600, 800, 1000),
+    ),
 }
 
 

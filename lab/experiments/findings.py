@@ -14,7 +14,7 @@ from lab.consistency.history import write_history
 from lab.experiments.timed import LATENESS_LIMIT_MS
 from lab.experiments.usage import detail, per_request, shared_store
 from lab.probes.storage import holding
-from lab.report.results import SCHEMA
+from lab.report.results import BASELINE, SCHEMA
 from strategies import find
 from strategies.session_interface import short_hash
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from lab.experiments.measured import Measured
     from loadtests.recorder import Operation
 
-BASELINE = "sticky"
 CONTROL = "isolated"
+"""The strategy that shows the problem: it serves empty carts, so its latency is compared with nobody's."""
 
 SAME_LIMIT = 0.10
 """The run is not valid when the median of same against same is further than this from 1."""

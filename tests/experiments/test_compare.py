@@ -14,7 +14,19 @@ from lab.experiments import compare
 from lab.report import draw
 from loadtests.lifecycle import Roles
 
-TINY = compare.Size(2, 0.4, 0.2, 2, 1, 1, 1, (3, 7), 2, Roles(8, 4, 2, 2), (4, 8))
+TINY = compare.Size(
+    blocks=2,
+    slice_seconds=0.4,
+    warmup_seconds=0.2,
+    control_seconds=2,
+    sync_seconds=1,
+    affinity_seconds=1,
+    two_tabs_seconds=1,
+    lifetimes=(3, 7),
+    begin_seconds=2,
+    roles=Roles(8, 4, 2, 2),
+    rungs=(4, 8),
+)
 
 
 @pytest.fixture(scope="module")
