@@ -13,12 +13,13 @@ import msgspec
 
 from lab.cluster import ClusterSpec, Lab
 from lab.experiments import scenarios
-from lab.experiments.findings import BASELINE, CONTROL, assemble
+from lab.experiments.findings import CONTROL, assemble
 from lab.experiments.measured import Measured
 from lab.experiments.order import balanced_order
 from lab.experiments.runs import Clock, Steps, carry_out, durability, machine, versions
 from lab.experiments.timed import TWIN, Stage, measure_blocks
 from lab.experiments.usage import begin, end, storage_ladder
+from lab.report.results import BASELINE
 from loadtests.client import ArmTarget, Generator
 from loadtests.lifecycle import Roles
 from loadtests.plans import shopping_plans, warmup_plan
