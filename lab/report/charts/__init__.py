@@ -100,6 +100,9 @@ def _save(figure: Figure, title: str, path: Path) -> bytes:
     """Save a figure as PNG and as SVG without a date, and return the SVG."""
     figure.draw_without_rendering()
     figure.set_layout_engine()  # the layout stands: neither format need find it again
+    for axes in figure.axes:  # the solver's last digits differ from call to call; the same data gives the same bytes
+        left, bottom, width, height = (round(value, 9) for value in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))
     figure.savefig(path.with_suffix(".png"), dpi=style.PNG_DPI, metadata={"Title": title})
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Title": title})
