@@ -43,6 +43,9 @@ CONTROL_SHOPPERS = 80
 """More than elsewhere: under the control most of what a shopper puts in is lost for good, and shows nothing more."""
 
 TWO_TAB_SHOPPERS = 12
+QUIET_SWEEP_SECONDS = 30
+"""The timed arms seldom look for expired sessions: there are none, and looking would land in another arm's slice."""
+
 WARMUP_HASTE = 2
 """The warm-up offers so many times the load of the measurement: it is not measured."""
 
@@ -192,7 +195,7 @@ def arms(chosen: Settings) -> Arms:
         ]
     idle, absolute = size.lifetimes
     return Arms(
-        timed=[spec(name) for name in chosen.strategies if name != CONTROL],
+        timed=[spec(name, sweep_seconds=QUIET_SWEEP_SECONDS) for name in chosen.strategies if name != CONTROL],
         untimed=untimed,
         two_tabs={
             policy: [

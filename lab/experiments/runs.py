@@ -93,7 +93,7 @@ def shown(console: Console) -> Iterator[Steps]:
     """Show steps while the context lasts."""
     columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30))
     ctrl_c = CtrlC()
-    with ctrl_c.remembered(), Progress(*columns, console=console, transient=True) as progress:
+    with ctrl_c.remembered(), Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
         yield Steps(progress, ctrl_c)
 
 
