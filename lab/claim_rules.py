@@ -176,7 +176,7 @@ def logout_deletes(results: Results) -> Judgement:
 
 # --- what the rules share --------------------------------------------------------------------------------------------
 
-_KILL_REMAINS = "What a killed server loses remains: `make failover` tests it."
+_KILL_REMAINS = "What a killed server loses remains for the experiment `failover`."
 
 
 def _at(value: Any, *keys: str) -> Any:

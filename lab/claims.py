@@ -55,7 +55,7 @@ def judge(results: Results) -> list[dict[str, Any]]:
 
 def _judged(claim: Claim, results: Results) -> dict[str, Any]:
     if claim.rule is None or results["experiment"] not in claim.experiments:
-        judgement = Judgement("not tested", f"This run cannot tell; `make {claim.experiments[0]}` tests it.")
+        judgement = Judgement("not tested", f"`compare` cannot tell; `{claim.experiments[0]}` is to test it.")
     else:
         judgement = claim.rule(results)
     return {

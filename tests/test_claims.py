@@ -155,7 +155,7 @@ def test_all_to_all_free(arm, expected):
 def test_all_to_all_free_says_what_remains_and_sets_async_beside():
     """The evidence names the door that is still to be opened, and the asynchronous rate."""
     text = evidence("all-to-all-free", results())
-    assert "make failover" in text
+    assert "`failover`" in text
     assert "async: 0 of 300 views" in text
 
 
@@ -217,10 +217,10 @@ def test_logout_deletes_names_the_culprit_and_the_control():
 
 
 def test_claims_of_other_experiments_name_their_door():
-    """What this run cannot judge says which make door will."""
+    """What this run cannot judge says which experiment will."""
     found = {one["id"]: one for one in claims.judge(results())}
     assert found["sticky-loses"]["verdict"] == "not tested"
-    assert "`make failover`" in found["sticky-loses"]["evidence"]
+    assert "`failover`" in found["sticky-loses"]["evidence"]
     assert found["cache-faster"]["verdict"] == "not tested"
 
 

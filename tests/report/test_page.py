@@ -71,7 +71,7 @@ def test_the_page_says_what_decides(page):
         "fsync on",
     ):
         assert text in page
-    assert "<code>make failover</code>" in page
+    assert "<code>failover</code>" in page
     assert all(word in page for word in WORDS)
     assert not re.search(r"\b(None|nan|undefined)\b", page)
 
