@@ -356,6 +356,7 @@ def _lifecycle(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measure
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a comparison, from its folder to its report."""
+    console.print(QUESTION)
     if chosen.added:
         console.print(f"added {' '.join(chosen.added)}: the baseline that the others are compared with.")
 

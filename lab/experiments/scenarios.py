@@ -106,19 +106,8 @@ def lifecycle(
     The first scan is made while the load runs, a second after the last logout: later, expiry would have removed what
     a logout had left. The second one is made after the last expiry.
     """
-    plans = [
-        (
-            arm,
-            lifecycle_plan(
-                seed,
-                idle_seconds=idle_seconds,
-                absolute_seconds=absolute_seconds,
-                begin_seconds=begin_seconds,
-                roles=roles[arm],
-            ),
-        )
-        for arm in clusters
-    ]
+    times = {"idle_seconds": idle_seconds, "absolute_seconds": absolute_seconds, "begin_seconds": begin_seconds}
+    plans = [(arm, lifecycle_plan(seed, roles=roles[arm], **times)) for arm in clusters]
     requests = [request for _, plan in plans for request in plan.requests]
     last_logout = max(request.at_seconds for request in requests if request.f == "logout")
     with _in_background(generator) as pool:
@@ -135,8 +124,8 @@ def lifecycle(
     for operation in operations:
         operation.held_up = operation.shopper in out[operation.arm]
     left = {}
-    for arm in clusters:
-        kept = [operation for operation in by_arm[arm] if operation.shopper not in out[arm]]
+    for arm, own in by_arm.items():
+        kept = [operation for operation in own if not operation.held_up]
         left[arm] = {
             "after_logout": _left(_logged_out(kept, scanned_ns, idle_seconds), after_logout[arm]),
             "after_expiry": _left(_expired(kept), after_expiry[arm]),
