@@ -213,6 +213,7 @@ def _connect(url: str, settings: StoreSettings) -> redis.Redis:
         "protocol": 2,
     }
     client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+    client.ping()  # INFO alone is answered, too, while Redis still reads its data and refuses every session
     if not client.info("cluster").get("cluster_enabled"):
         return client
     client.close()

@@ -119,7 +119,7 @@ def _answers(process: Process, port: int) -> bool:
     """Whether this very process answers on the port: another one may have been faster to bind it."""
     try:
         with redis.Redis(host=HOST, port=port, socket_timeout=1.0, retry=_NO_RETRY) as client:
-            return int(client.info("server")["process_id"]) == process.pid
+            return bool(client.ping()) and int(client.info("server")["process_id"]) == process.pid
     except redis.RedisError:
         return False
 

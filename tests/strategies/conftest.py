@@ -119,10 +119,10 @@ class Breakable:
         """End it as a crash would."""
         self._process.kill()
 
-    def revive(self):
-        """Start it again if it is dead; return before it answers."""
+    def revive(self, *options):
+        """Start it again if it is dead, this once with more options; return before it answers."""
         if not self._process.alive:
-            self._process = self._keeper.launch("revived", self._command, user=self._user)
+            self._process = self._keeper.launch("revived", [*self._command, *options], user=self._user)
 
 
 @pytest.fixture(scope="class")

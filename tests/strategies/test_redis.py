@@ -71,6 +71,30 @@ class TestRedisFails(EngineFails):
         store.save(handle, Changes(set=packed(b=2)))
         assert shown(store, handle) == {"a": 1, "b": 2}
 
+    def test_opened_while_loading(self, engine, open_own_store):
+        """A Redis that still reads its data cannot be opened yet, though it answers INFO."""
+        open_when_up(open_own_store)
+        with redis.Redis.from_url(engine.url) as client, client.pipeline(transaction=False) as commands:
+            for number in range(20_000):
+                commands.set(f"key-{number}", "")
+            commands.execute()
+        engine.kill()
+        engine.revive("--key-load-delay", "500")  # microseconds for each command: ten seconds in all
+        with redis.Redis.from_url(engine.url) as client:
+            wait_until(lambda: info(client))
+            with pytest.raises(StoreUnavailable, match="loading"):
+                open_own_store()
+            assert info(client)["loading"] == 1
+        engine.kill()
+
+
+def info(client):
+    """Return what Redis says of itself; nothing while it does not."""
+    try:
+        return client.info()
+    except redis.ConnectionError:
+        return {}
+
 
 def test_layout(open_redis_store, client):
     """HGETALL shows a session in plain text, and every key has an expiry."""
