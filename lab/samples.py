@@ -39,6 +39,8 @@ class Samples:
         intended_s: when the plan wanted it sent, in seconds from the start of the slice.
         latency_ms: from the intended start to the end of the answer, without the generator's own lateness.
         service_ms: from the real start to the end of the answer.
+        slowness: how slow the machine was around the request, relative to the run's median (`lab.probes.pace`); 1
+            outside the timed blocks.
         lateness_ms: how late it left; NaN where the tab was still busy, so that the wait was the server's doing.
         ok: answered with 2xx and parsed.
         failed: transport error or 5xx.
@@ -56,6 +58,7 @@ class Samples:
     intended_s: NDArray[np.float64]
     latency_ms: NDArray[np.float64]
     service_ms: NDArray[np.float64]
+    slowness: NDArray[np.float64]
     lateness_ms: NDArray[np.float64]
     ok: NDArray[np.bool_]
     failed: NDArray[np.bool_]

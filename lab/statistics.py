@@ -1,5 +1,6 @@
 """Intervals and verdict words: how sure the lab is of a number. Pure arithmetic on numpy arrays.
 
+Ratios compare latencies at an equal pace of the machine: each is divided by how slow the machine was around it.
 The unit of resampling is what the noise comes in: the *block* for latencies (what the machine does in one second
 hits all requests of that second), the *shopper* for broken guarantees (one lost session breaks many views). Resampling
 single requests would give intervals that are several times too narrow. `docs/statistics.md` compares the estimators
@@ -9,7 +10,7 @@ on simulated runs and says why these were chosen.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -254,11 +255,12 @@ class LatencyFindings(msgspec.Struct):
     Attributes:
         latency_ms: operation (`all`, `view`, ...) to percentile to interval in ms, or None where the sample does not
             carry the percentile; `faded` where it barely does.
-        latency_ratio: percentile to interval and verdict, as a multiple of the baseline; None where not compared.
+        latency_ratio: percentile to interval and verdict, as a multiple of the baseline, at an equal pace of the
+            machine; and `uncorrected`, the interval without that. None where not compared.
     """
 
     latency_ms: dict[str, dict[str, dict[str, float | bool | None] | None]]
-    latency_ratio: dict[str, dict[str, float | str | None]] | None
+    latency_ratio: dict[str, dict[str, Any]] | None
 
 
 def latency(samples: Samples, arm: str, baseline: str | None = "sticky") -> LatencyFindings:
@@ -288,18 +290,24 @@ def _percentiles(samples: Samples, arm: str, f: str | None) -> dict[str, dict[st
     return found
 
 
-def _ratios(samples: Samples, arm: str, baseline: str) -> dict[str, dict[str, float | str | None]]:
-    same = arm == baseline
-    found: dict[str, dict[str, float | str | None]] = {}
+def _ratios(samples: Samples, arm: str, baseline: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for name, p in (("p50", 0.5), ("p95", 0.95)):
-        figures = _by_block(samples, arm, p, twin=same)
-        others = [_by_block(samples, baseline, p, twin=twin) for twin in ((False,) if same else (False, True))]
-        ratio = paired_ratio(figures, [other for other in others if other])
+        ratio, uncorrected = (
+            _ratio(samples, latency_ms, arm, baseline, p)
+            for latency_ms in (samples.latency_ms / samples.slowness, samples.latency_ms)
+        )
         if ratio is not None:
-            found[name] = {**msgspec.to_builtins(ratio), "verdict": verdict(ratio)}
+            raw = msgspec.to_builtins(uncorrected)
+            found[name] = {**msgspec.to_builtins(ratio), "verdict": verdict(ratio), "uncorrected": raw}
     return found
 
 
-def _by_block(samples: Samples, arm: str, p: float, *, twin: bool) -> dict[int, float]:
-    rows = samples.rows(arm, twin=twin)
-    return quantile_by_block(samples.latency_ms[rows], samples.block[rows], p)
+def _ratio(samples: Samples, latency_ms: NDArray[np.float64], arm: str, baseline: str, p: float) -> Interval | None:
+    def by_block(arm: str, *, twin: bool) -> dict[int, float]:
+        rows = samples.rows(arm, twin=twin)
+        return quantile_by_block(latency_ms[rows], samples.block[rows], p)
+
+    same = arm == baseline
+    others = [by_block(baseline, twin=twin) for twin in ((False,) if same else (False, True))]
+    return paired_ratio(by_block(arm, twin=same), [other for other in others if other])

@@ -19,6 +19,7 @@ from lab.experiments.order import balanced_order
 from lab.experiments.runs import Clock, Steps, carry_out, durability, machine, versions
 from lab.experiments.timed import TWIN, Stage, measure_blocks
 from lab.experiments.usage import begin, end, storage_ladder
+from lab.probes.pace import Pacemaker
 from lab.report.results import BASELINE
 from loadtests.client import ArmTarget, Generator
 from loadtests.lifecycle import Roles
@@ -46,8 +47,8 @@ TWO_TAB_SHOPPERS = 12
 QUIET_SWEEP_SECONDS = 30
 """The timed arms seldom look for expired sessions: there are none, and looking would land in another arm's slice."""
 
-WARMUP_HASTE = 2
-"""The warm-up offers so many times the load of the measurement: it is not measured."""
+HASTE = 2
+"""What is not timed offers so many times the load of what is."""
 
 # --- the arms --------------------------------------------------------------------------------------------------------
 
@@ -58,11 +59,11 @@ class Size(msgspec.Struct, frozen=True):
     Attributes:
         blocks: timed blocks.
         slice_seconds: length of one slice of a block.
-        warmup_seconds: for each arm, after its logins.
+        warmup_seconds: walking through the pages, after the logins and the first adds.
         control_seconds: shopping on the control, `isolated`.
         sync_seconds: shopping on all-to-all that waits for its peers.
         affinity_seconds: shopping on all-to-all with bound shoppers.
-        two_tabs_seconds: for each write policy.
+        two_tabs_seconds: for all write policies together.
         lifetimes: idle and absolute lifetime of the lifecycle scenario's sessions, in seconds.
         begin_seconds: over how long its logins are spread.
         roles: its shoppers.
@@ -91,24 +92,24 @@ SIZES = {
     "quick": Size(
         blocks=10,
         slice_seconds=0.25,
-        warmup_seconds=0.2,
+        warmup_seconds=0.4,
         control_seconds=2,
         sync_seconds=2,
         affinity_seconds=1.5,
-        two_tabs_seconds=1,
+        two_tabs_seconds=1.5,
         lifetimes=(3, 5.5),
         begin_seconds=2,
         roles=FEW,
         rungs=(40, 80, 120),
     ),
     "default": Size(
-        blocks=60,
+        blocks=80,
         slice_seconds=0.3,
-        warmup_seconds=1,
+        warmup_seconds=0.8,
         control_seconds=18,
         sync_seconds=10,
         affinity_seconds=5,
-        two_tabs_seconds=4,
+        two_tabs_seconds=6,
         lifetimes=(8, 14.5),
         begin_seconds=8,
         roles=MANY,
@@ -117,11 +118,11 @@ SIZES = {
     "full": Size(
         blocks=180,
         slice_seconds=0.4,
-        warmup_seconds=3,
+        warmup_seconds=4,
         control_seconds=30,
         sync_seconds=20,
         affinity_seconds=10,
-        two_tabs_seconds=10,
+        two_tabs_seconds=15,
         lifetimes=(8, 14.5),
         begin_seconds=8,
         roles=MANY,
@@ -174,7 +175,7 @@ class Arms(msgspec.Struct, frozen=True):
 
     timed: list[ClusterSpec]
     untimed: list[tuple[ClusterSpec, float]]
-    two_tabs: dict[str, list[ClusterSpec]]
+    two_tabs: list[ClusterSpec]
     lifecycle: list[ClusterSpec]
     storage: list[ClusterSpec]
 
@@ -197,14 +198,11 @@ def arms(chosen: Settings) -> Arms:
     return Arms(
         timed=[spec(name, sweep_seconds=QUIET_SWEEP_SECONDS) for name in chosen.strategies if name != CONTROL],
         untimed=untimed,
-        two_tabs={
-            policy: [
-                spec(name, f"{name} {policy}", writes=policy)
-                for name in chosen.strategies
-                if policy in find(name).policies
-            ]
-            for policy in ("fields", "blob", "versioned")
-        },
+        two_tabs=[
+            spec(name, f"{name} {policy}", writes=policy)
+            for name in chosen.strategies
+            for policy in sorted(find(name).policies)
+        ],
         lifecycle=[
             spec(name, f"{name} lifecycle", idle_seconds=idle, absolute_seconds=absolute, sweep_seconds=0.5)
             for name in chosen.strategies
@@ -227,9 +225,8 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
         for spec, seconds in planned.untimed:
             steps.begin(f"shopping, {spec.name}")
             _untimed(bench, chosen, spec, seconds, measured)
-        for policy, specs in planned.two_tabs.items():
-            steps.begin(f"two tabs, {policy}")
-            measured.history += _two_tabs(bench, chosen, specs)
+        steps.begin("two tabs at once, under every write policy")
+        measured.history += _two_tabs(bench, chosen, planned.two_tabs)
         steps.begin("lives of sessions: login to logout, and to expiry")
         with Generator(folder / "generator.log", exact=False) as crowd:
             _lifecycle(Bench(lab, crowd), chosen, planned.lifecycle, measured)
@@ -288,19 +285,19 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
     names = [spec.name for spec in specs]
     with bench.clusters(specs) as clusters:
         measured.versions = versions(bench.lab, clusters[BASELINE])
-        steps.begin("warming up", total=len(names) + 1)
-        warm = warmup_plan(
-            chosen.seed, rate_rps=WARMUP_HASTE * chosen.rate, seconds=size.warmup_seconds, shoppers=SHOPPERS
-        )
-        for arm, plan in [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]:
-            measured.history += bench.load.run([(arm, plan)]).operations
-            steps.advance()
+        steps.begin("warming up")
+        rate_rps = HASTE * chosen.rate / (len(names) + 1)
+        warm = warmup_plan(chosen.seed, rate_rps=rate_rps, seconds=size.warmup_seconds, shoppers=SHOPPERS)
+        everywhere = [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]
+        measured.history += bench.load.run(everywhere).operations
         before = {name: begin(bench.lab, cluster) for name, cluster in clusters.items()}
         steps.begin(f"measuring {chosen.blocks} blocks of {len(names) + 1} slices", total=chosen.blocks)
         plans = shopping_plans(chosen.seed, rate_rps=chosen.rate, seconds=size.slice_seconds, shoppers=SHOPPERS)
         order = balanced_order([*names, BASELINE + TWIN], chosen.blocks, chosen.seed)
         stage = Stage(bench.lab, bench.load, clusters)
-        measured.timed = measure_blocks(stage, order, plans.__next__, steps.advance)
+        with Pacemaker() as pacemaker:
+            measured.timed = measure_blocks(stage, order, plans.__next__, steps.advance)
+        measured.pace = pacemaker.pace
         for name, cluster in clusters.items():
             measured.usage[name] = (before[name], end(bench.lab, cluster))
         pieces = [*measured.timed.slices, *measured.timed.discarded]
@@ -315,7 +312,7 @@ def _untimed(bench: Bench, chosen: Settings, spec: ClusterSpec, seconds: float, 
     load = {"seed": chosen.seed, "shoppers": shoppers}
     with bench.clusters([spec]) as clusters:
         cluster = clusters[spec.name]
-        measured.history += scenarios.enter(bench.load, spec.name, rate_rps=WARMUP_HASTE * chosen.rate, **load)
+        measured.history += scenarios.enter(bench.load, spec.name, rate_rps=HASTE * chosen.rate, **load)
         before = begin(bench.lab, cluster)
         measured.history += scenarios.shop(bench.load, spec.name, rate_rps=chosen.rate, seconds=seconds, **load)
         measured.usage[spec.name] = (before, end(bench.lab, cluster))
@@ -328,7 +325,7 @@ def _two_tabs(bench: Bench, chosen: Settings, specs: list[ClusterSpec]) -> list[
             bench.load,
             clusters,
             seed=chosen.seed,
-            rate_rps=chosen.rate / len(specs),
+            rate_rps=HASTE * chosen.rate / len(specs),
             seconds=chosen.lengths.two_tabs_seconds,
             shoppers=TWO_TAB_SHOPPERS,
         )

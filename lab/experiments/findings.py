@@ -89,8 +89,11 @@ def _samples(measured: Measured, control: Sequence[Operation]) -> samples.Sample
     arms, arm = _coded(operation.arm for operation in operations)
     fs, f = _coded(operation.f for operation in operations)
     servers, server = _coded(operation.server or "-" for operation in operations)
+    sent = np.array([operation.t0_ns for operation in operations]) / 1e9
+    answered = np.array([operation.t1_ns for operation in operations]) / 1e9
     service = np.array([operation.t1_ns - operation.t0_ns for operation in operations]) / 1e6
     late = np.array([operation.t0_ns - operation.intended_ns for operation in operations]) / 1e6
+    block = np.array([operation.block if position >= 0 else -1 for position, operation in rows])
     slept = np.array([operation.slept for operation in operations])
     starts = _slice_starts(operations)
     return samples.Samples(
@@ -98,13 +101,14 @@ def _samples(measured: Measured, control: Sequence[Operation]) -> samples.Sample
         fs=fs,
         server_names=servers,
         arm=arm,
-        block=np.array([operation.block if position >= 0 else -1 for position, operation in rows]),
+        block=block,
         position=np.array([position for position, _ in rows]),
         twin=np.array([operation.twin for operation in operations]),
         f=f,
         intended_s=np.array([(o.intended_ns - starts[_slice_of(o)]) / 1e9 for o in operations]),
         latency_ms=np.where(slept, service, service + late),
         service_ms=service,
+        slowness=np.where(block >= 0, measured.pace.slowness(sent, answered), 1.0),
         lateness_ms=np.where(slept, late, np.nan),
         ok=np.array([operation.outcome == "ok" for operation in operations]),
         failed=np.array([is_failed(operation) for operation in operations]),
@@ -151,6 +155,21 @@ def _validity(measured: Measured, columns: samples.Samples) -> dict[str, Any]:
         "blocks_redone": measured.timed.redone,
         "generator_lateness_ms": lateness,
         "same_against_same": same_against_same,
+        "slowness": _slowness(columns),
+    }
+
+
+def _slowness(columns: samples.Samples) -> dict[str, Any]:
+    """Return how far the machine's pace wandered, and its geometric mean while each arm was served."""
+    timed = columns.slowness[columns.block >= 0]
+    if not len(timed):
+        return {}
+    low, high = np.quantile(timed, [0.05, 0.95])
+    by_arm = {str(arm): np.log(columns.slowness[columns.rows(str(arm), twin=None)]) for arm in columns.arms}
+    return {
+        "p5": float(low),
+        "p95": float(high),
+        "by_arm": {arm: float(np.exp(logs.mean())) for arm, logs in by_arm.items() if len(logs)},
     }
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lab.experiments.timed import TimedRun
+from lab.probes.pace import Pace
 
 if TYPE_CHECKING:
     from lab.experiments.compare import Arms, Settings
@@ -27,6 +30,7 @@ class Measured:
         durability: what the engines promise to keep.
         timed: the timed blocks.
         history: every request of every phase.
+        pace: how fast the machine was during the timed blocks.
         usage: arm to the readings of its meters before and after its shopping.
         storage: strategy to the findings of its storage ladder.
         held_up: strategy to the shoppers of the lifecycle scenario whom the machine kept from their plan, by name.
@@ -42,6 +46,7 @@ class Measured:
     durability: dict[str, str | None] = field(default_factory=dict)
     timed: TimedRun = field(default_factory=lambda: TimedRun([], [], 0, []))
     history: list[Operation] = field(default_factory=list)
+    pace: Pace = field(default_factory=lambda: Pace(np.empty(0), np.empty(0)))
     usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
     storage: dict[str, StorageFinding] = field(default_factory=dict)
     held_up: dict[str, set[str]] = field(default_factory=dict)

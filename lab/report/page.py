@@ -136,6 +136,7 @@ def validity(run: Run) -> list[tuple[str, str]]:
     sent = [sum(int(one.get(key) or 0) for one in requests) for key in ("scheduled", "sent", "failed")]
     rows = [
         ("Same against same", f"median {interval(same['p50'])}, 95th percentile {interval(same['p95'])}; 1 is perfect"),
+        ("Pace of the machine", _pace(run)),
         ("Generator's lateness", f"median {number(late.get('p50'))} ms, 99th percentile {number(late.get('p99'))} ms"),
         ("Requests", f"{sent[0]:,} scheduled, {sent[1]:,} sent, {sent[2]:,} failed"),
         ("Blocks measured again", number(run.get("validity", "blocks_redone"), 0)),
@@ -149,6 +150,18 @@ def validity(run: Run) -> list[tuple[str, str]]:
         ("Durability", _pairs(facts.get("durability"))),
     ]
     return [(name, text) for name, text in rows if text and "None" not in text]
+
+
+def _pace(run: Run) -> str:
+    slowness = run.get("validity", "slowness") or {}
+    raw = {name: run.get("strategies", name, "latency_ratio", "p50", "uncorrected") for name in run.compared}
+    if not slowness:
+        return ""
+    ratios = ", ".join(f"{name} {interval(ratio)}" for name, ratio in raw.items() if ratio)
+    return (
+        f"the same piece of work took {number(slowness['p5'])} to {number(slowness['p95'])} times its usual CPU time "
+        f"(5th to 95th percentile); ratios are corrected for it, request by request. Uncorrected medians: {ratios}"
+    )
 
 
 def _machine(machine: dict[str, Any]) -> str:

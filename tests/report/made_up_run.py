@@ -27,6 +27,7 @@ SERVERS = ("web-1", "web-2", "web-3", "web-4")
 OPERATIONS = {"product": 1.5, "search": 2.4, "view": 1.9, "add": 2.2, "visit": 2.1}
 SHARES = (0.35, 0.1, 0.25, 0.15, 0.15)
 STORE = {"database": "PostgreSQL", "redis": "Redis"}
+COLUMNS = ("arm", "block", "position", "twin", "f", "latency", "slowness")
 
 
 def write(folder: Path, **variant: Any) -> Path:
@@ -86,7 +87,7 @@ def make_samples(timed: dict[str, float], blocks: int, seed: int, requests: int 
     random = np.random.default_rng(seed)
     arms = list(timed)
     drift = np.cumsum(random.normal(0, 0.04, blocks))
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("arm", "block", "position", "twin", "f", "latency")}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     for block in range(blocks):
         order = random.permutation([*range(len(arms)), *([arms.index("sticky")] if "sticky" in arms else [])])
         for position, arm in enumerate(order):
@@ -99,6 +100,7 @@ def make_samples(timed: dict[str, float], blocks: int, seed: int, requests: int 
                 columns[name].append(np.full(requests, value))
             columns["f"].append(f)
             columns["latency"].append(base * own + waited)
+            columns["slowness"].append(np.full(requests, np.exp(random.normal(0, 0.15))))
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
     count = len(joined["arm"])
     return samples.Samples(
@@ -111,8 +113,9 @@ def make_samples(timed: dict[str, float], blocks: int, seed: int, requests: int 
         twin=joined["twin"].astype(bool),
         f=joined["f"].astype(np.int64),
         intended_s=np.tile(np.linspace(0, 0.35, requests), count // requests),
-        latency_ms=joined["latency"],
-        service_ms=joined["latency"] * 0.98,
+        latency_ms=joined["latency"] * joined["slowness"],
+        service_ms=joined["latency"] * joined["slowness"] * 0.98,
+        slowness=joined["slowness"],
         lateness_ms=np.where(random.random(count) < 0.02, np.nan, random.exponential(0.15, count)),
         ok=np.ones(count, dtype=bool),
         failed=np.zeros(count, dtype=bool),

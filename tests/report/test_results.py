@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import made_up_run
 import numpy as np
 import pytest
 
-from lab import samples
+from lab import samples, statistics
 from lab.report import ReportError, draw, results
 
 
@@ -89,3 +90,16 @@ def test_rows_leave_out_failures_and_tell_slices_apart():
     assert columns.rows("sticky", twin=None).sum() == 39
     assert columns.rows("sticky").sum() + columns.rows("sticky", twin=True).sum() == 39
     assert columns.rows("nobody").sum() == 0
+
+
+def test_the_pace_of_the_machine_is_taken_out_of_ratios():
+    """Requests that a slow moment made slow compare as they would have otherwise; the plain ratio stands beside."""
+    _, columns, _ = made_up_run.build(blocks=60)
+    calm = dataclasses.replace(
+        columns, latency_ms=columns.latency_ms / columns.slowness, slowness=np.ones_like(columns.slowness)
+    )
+    found = statistics.latency(columns, "redis").latency_ratio["p50"]
+    expected = statistics.latency(calm, "redis").latency_ratio["p50"]
+    assert found["estimate"] == pytest.approx(expected["estimate"])
+    assert expected["uncorrected"]["estimate"] == expected["estimate"]
+    assert found["uncorrected"]["high"] - found["uncorrected"]["low"] > 1.5 * (found["high"] - found["low"])

@@ -15,6 +15,7 @@ from lab.statistics import BAND, quantile_by_block
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from lab.samples import Samples
 
@@ -27,21 +28,21 @@ def draw(run: Run, figure: Figure) -> Caption:
     samples = run.samples
     if samples is None:
         raise NothingToDraw("This run kept no samples.")
-    medians = {name: _medians(samples, name, twin=False) for name in run.compared}
+    medians = {name: _medians(samples, samples.latency_ms, name, twin=False) for name in run.compared}
     medians = {name: own for name, own in medians.items() if len(own) > 1}
     if not medians:
         raise NothingToDraw("There are fewer than two timed blocks.")
-    again = _medians(samples, BASELINE, twin=True)
-    ratios = {block: again[block] / own for block, own in medians.get(BASELINE, {}).items() if block in again}
+    ratios = _ratios(samples, samples.latency_ms / samples.slowness)
     panels = figure.subplots(1, 2, width_ratios=(1.6, 1), squeeze=False)[0] if ratios else [figure.subplots()]
     _draw_medians(panels[0], medians)
     if ratios:
-        _draw_ratios(panels[1], ratios)
+        _draw_ratios(panels[1], ratios, _ratios(samples, samples.latency_ms))
     same = run.get("validity", "same_against_same", "p50")
     return Caption(
         title(medians, None if not same else same.get("estimate")),
         "Left, when the machine is disturbed all lines move together, which is why strategies are compared within a "
-        f"block. Right, each dot is {BASELINE} against itself: its scatter is pure noise.",
+        f"block. Right, each dot is {BASELINE} against itself: its scatter is pure noise (faint dots: before each "
+        "request is divided by how slow the CPU was at that moment).",
         f"Median latency of each slice, {len(next(iter(medians.values())))} blocks",
         f"Grey band: ± {100 * BAND:.0f} %. Same against same over all blocks: {interval(same)} (1 is perfect).",
         ("strategy", "lowest block median (ms)", "middle (ms)", "highest (ms)"),
@@ -64,9 +65,15 @@ def title(medians: dict[str, Medians], same: float | None) -> str:
     )
 
 
-def _medians(samples: Samples, arm: str, *, twin: bool) -> Medians:
+def _medians(samples: Samples, latency_ms: NDArray[np.float64], arm: str, *, twin: bool) -> Medians:
     rows = samples.rows(arm, twin=twin)
-    return quantile_by_block(samples.latency_ms[rows], samples.block[rows], 0.5)
+    return quantile_by_block(latency_ms[rows], samples.block[rows], 0.5)
+
+
+def _ratios(samples: Samples, latency_ms: NDArray[np.float64]) -> Medians:
+    """Return the baseline's second slice as a multiple of its first, by block."""
+    first, again = (_medians(samples, latency_ms, BASELINE, twin=twin) for twin in (False, True))
+    return {block: again[block] / own for block, own in first.items() if block in again}
 
 
 def _spread(medians: Medians) -> tuple[float, float, float]:
@@ -96,13 +103,14 @@ def _draw_medians(axes: Axes, medians: dict[str, Medians]) -> None:
         axes.text(last * 1.02, y, name, color=style.look(name).ink, size=10, weight="bold", va="center")
 
 
-def _draw_ratios(axes: Axes, ratios: Medians) -> None:
+def _draw_ratios(axes: Axes, ratios: Medians, uncorrected: Medians) -> None:
     look = style.look(BASELINE)
     axes.set_title(f"{BASELINE} again ÷ {BASELINE}", color=style.SOFT)
     axes.axhspan(1 - BAND, 1 + BAND, color=style.GRID, lw=0)
     axes.axhline(1, color=style.SOFT, lw=1)
+    axes.plot(list(uncorrected), list(uncorrected.values()), look.marker, color=look.colour, alpha=0.25, mew=0, ms=4)
     axes.plot(list(ratios), list(ratios.values()), look.marker, mfc="white", mec=look.colour, mew=1.4, ms=5)
-    reach = max(0.2, *(abs(np.log(value)) for value in ratios.values())) * 1.1
+    reach = max(0.2, *(abs(np.log(value)) for value in (*ratios.values(), *uncorrected.values()))) * 1.1
     axes.set_yscale("log")
     axes.set_ylim(np.exp(-reach), np.exp(reach))
     style.log_ticks(axes.yaxis)
