@@ -72,7 +72,7 @@ def cli() -> None:
     "--rate", type=click.IntRange(1, 5000), default=200, show_default=True, help="Offered load in requests/s."
 )
 @click.option(
-    "--blocks", type=click.IntRange(1, 1000), help="Timed blocks, one slice of every arm each  [default: 60]."
+    "--blocks", type=click.IntRange(1, 1000), help="Timed blocks, one slice of every arm each  [default: 80]."
 )
 @click.option("--quick", is_flag=True, help="About a minute: enough to see it work, points without intervals.")
 @click.option("--full", is_flag=True, help="About ten minutes: narrower intervals.")
