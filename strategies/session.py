@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from flask.sessions import SessionMixin
@@ -11,13 +11,14 @@ from flask.sessions import SessionMixin
 from strategies.contract import Changes, SessionRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from strategies.contract import WritePolicy
 
 MAX_NESTING = 64
 """How many lists and objects a value may hold inside one another; far below what any store or parser gives up at."""
 
+_PERMANENT = "_permanent"
 _SCALARS = frozenset({str, int, bool, type(None)})
 
 
@@ -50,6 +51,14 @@ class Found(msgspec.Struct, frozen=True):
         return self.record.origin
 
 
+class Written(msgspec.Struct, frozen=True):
+    """What a save left behind: who may present it from now on, its new version, and which server wrote it."""
+
+    identity: Identity
+    version: str
+    origin: str
+
+
 class StoredSession(SessionMixin):
     """A request's session. Untouched it costs nothing; the first access of any kind loads it, once.
 
@@ -59,13 +68,20 @@ class StoredSession(SessionMixin):
     `clear()` is the logout: it ends the session, record and cookie. Removing the fields one by one leaves an empty
     session that lives on, because another request may be adding a field at this moment.
 
+    Copies and pickles of it are plain dicts of its fields.
+
     Args:
         find: loads the session, or returns None where there is none alive.
+
+    Attributes:
+        found: the session as the store had it when the request first looked, None if there was none alive.
+        written: what this request's save left behind, None before it and where there was nothing to save.
+        failure: why the session could not be loaded; every access raises it.
     """
 
     def __init__(self, find: Callable[[], Found | None]) -> None:
         self._find = find
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
         self._packed: dict[str, bytes] = {}
         self._values: dict[str, Any] = {}
         self._written: set[str] = set()
@@ -73,16 +89,17 @@ class StoredSession(SessionMixin):
         self._modified = self._flagged = self._cleared = self._rotated = False
         self.loaded = False
         self.found: Found | None = None
+        self.written: Written | None = None
 
     def _load(self) -> None:
         if self.loaded:
             return
-        if self._failure is not None:  # ask a store that is down once a request, not once an access
-            raise self._failure
+        if self.failure is not None:  # ask a store that is down once a request, not once an access
+            raise self.failure
         try:
             self.found = self._find()
         except Exception as error:
-            self._failure = error
+            self.failure = error
             raise
         if self.found is not None:
             self._packed = dict(self.found.record.fields)
@@ -124,6 +141,23 @@ class StoredSession(SessionMixin):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self, **other}
+
+    def __ior__(self, other: Mapping[str, Any]) -> Self:
+        self.update(other)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {dict(self) if self.loaded else '(not loaded)'}>"
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+    def copy(self) -> dict[str, Any]:
+        """Return the fields as a plain dict."""
+        return dict(self)
+
     def clear(self) -> None:
         """Empty the session. If it is still empty when the response leaves, it ends: record and cookie are gone."""
         self._dropped.update(self)
@@ -135,6 +169,19 @@ class StoredSession(SessionMixin):
         """Give the session a new secret with this request's save: call it at login, so that an old cookie is dead."""
         self._load()
         self._rotated = self._modified = True
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the browser, for Flask's `PERMANENT_SESSION_LIFETIME`; kept as a field.
+
+        Saying again what is so already changes nothing, so that it may be said at the beginning of every request.
+        """
+        return bool(self.get(_PERMANENT, False))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        if self.permanent != bool(value):
+            self[_PERMANENT] = bool(value)
 
     @property
     def new(self) -> bool:  # type: ignore[override]
@@ -165,6 +212,11 @@ class StoredSession(SessionMixin):
     def ended(self) -> bool:
         """Whether this request logged out: it cleared the session and put nothing into it afterwards."""
         return self._modified and self._cleared and not self
+
+    @property
+    def worth_creating(self) -> bool:
+        """Whether there is anything to keep; that it is permanent alone is not, or every passer-by had a session."""
+        return any(name != _PERMANENT for name in self)
 
     def contents(self) -> dict[str, bytes]:
         """Return the whole session as this request leaves it, packed."""

@@ -7,6 +7,10 @@ Use it in any Flask application:
 The cookie holds a *handle*, which names the record and never changes, and a *secret*, of which the store sees only the
 SHA-256; both are signed, so that a forged cookie costs no store call. What each request costs: nothing if it leaves the
 session alone, one load if it reads, one load and one save if it writes.
+
+Where servers hold copies, a second cookie, `<name>_clock`, carries the version of the shopper's last save, signed for
+this handle. It is a cookie of its own because every save sends it: an answer that comes late would otherwise bring back
+the secret from before a login.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import functools
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
 import time
@@ -26,12 +31,13 @@ import msgspec
 from flask.sessions import SessionInterface
 from itsdangerous import BadSignature, Signer
 from itsdangerous.encoding import want_bytes
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import HTTPException, ServiceUnavailable, default_exceptions
 
 from strategies.contract import (
     MAX_SESSION_BYTES,
     Changes,
     NewSession,
+    ReplicatedStore,
     SessionConflict,
     SessionError,
     SessionGone,
@@ -40,19 +46,21 @@ from strategies.contract import (
     UnsupportedPolicy,
     logical_bytes,
 )
-from strategies.session import Found, Identity, StoredSession
+from strategies.session import Found, Identity, StoredSession, Written
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response
     from flask.sessions import SessionMixin
+    from werkzeug.wrappers import Response as BaseResponse
 
-    from strategies.contract import SessionStore, WritePolicy
+    from strategies.contract import SessionRecord, SessionStore, WritePolicy
 
 __all__ = ["ServerSideSessions", "short_hash"]
 
 _HANDLE_BYTES = 16
 _SECRET_BYTES = 32
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}")
+_MAX_CLOCK_COOKIE = 256
 _TOUCHES_PER_IDLE_LIFETIME = 10
 
 _STATUS: tuple[tuple[type[SessionError], int, str], ...] = (
@@ -62,14 +70,6 @@ _STATUS: tuple[tuple[type[SessionError], int, str], ...] = (
     (SessionError, 503, "the session store is not available: try again later"),
 )
 _OF_THE_LOST_ANSWER = ("Content-Encoding", "Content-Disposition", "Content-Range", "ETag", "Last-Modified", "Location")
-
-
-class Written(msgspec.Struct, frozen=True):
-    """What a save left behind: who may present it from now on, its new version, and which server wrote it."""
-
-    identity: Identity
-    version: str
-    origin: str
 
 
 class _Attributes(TypedDict):
@@ -84,8 +84,12 @@ class _Attributes(TypedDict):
 class ServerSideSessions(SessionInterface):
     """Keeps sessions in a store. The cookie's name and attributes come from Flask's `SESSION_COOKIE_*` settings.
 
-    Store errors become answers with a JSON body `{"error": ...}`: 503 when the store is down, 401 when the session
-    ended while the request ran, 409 when `versioned` refused, 413 when the session would grow too large.
+    Store errors become answers: 503 when the store is down, 401 when the session ended while the request ran, 409 when
+    `versioned` refused, 413 when the session would grow too large. They are Werkzeug's HTTP exceptions, so that the
+    application's own error handlers can word them; where there are none, the body is JSON, `{"error": ...}`.
+
+    Open the store in the process that serves: after a fork, another process has none of its threads, and must not use
+    its connections.
 
     Args:
         store: an open store; its settings carry the lifetimes.
@@ -104,6 +108,7 @@ class ServerSideSessions(SessionInterface):
         self._store = store
         self._policy = policy
         self._lab_headers = lab_headers
+        self._process = os.getpid()
 
     def open_session(self, app: Flask, request: Request) -> StoredSession | None:
         """Return a session that loads itself when first used; None without a secret key, as in Flask."""
@@ -115,14 +120,22 @@ class ServerSideSessions(SessionInterface):
         """Save what the request changed, before the response leaves; turn store errors into answers."""
         if session.accessed:
             response.vary.add("Cookie")
-        if not isinstance(session, StoredSession) or not session.loaded:
+        if not isinstance(session, StoredSession):
+            return
+        failure = session.failure
+        if isinstance(failure, ServiceUnavailable) and response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+            # An error page that looks at the session once more fails once more; then Flask gives up on it.
+            _turn_into(response, app.make_response(failure))
+        if not session.loaded:
             return
         response.vary.add("Cookie")
         response.headers["Cache-Control"] = "no-store"
         try:
             self._settle(app, session, response)
         except SessionError as error:
-            _answer_with(response, error)
+            if not session.accessed:  # no request is answered here: a test's `session_transaction` is
+                raise
+            _turn_into(response, app.make_response(app.handle_user_exception(_as_http(error))))
             # The cookie stays even when the session is gone: it is dead, and removing it could hit a newer login's.
             self._describe(response, None if isinstance(error, SessionGone) else session.found)
 
@@ -135,20 +148,31 @@ class ServerSideSessions(SessionInterface):
         return super().get_cookie_samesite(app) or "Lax"
 
     def _find(self, app: Flask, request: Request) -> Found | None:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "the session store was opened before this process was forked; open it in each worker process "
+                "(gunicorn: in post_fork, or without --preload; uWSGI: lazy-apps = true)"
+            )
         identity = _read_cookie(app, request.cookies.get(self.get_cookie_name(app), ""))
         if identity is None:
             return None
         try:
-            record = self._store.load(identity.handle)
-            if record is not None and self._store.replicated and not _matches(identity.secret, record.secret_hash):
-                record = self._store.load(identity.handle, ask_peers=True)
+            record = self._load(app, request, identity)
         except StoreUnavailable as error:
-            down = flask.Response(status=503)
-            _answer_with(down, error)
-            raise ServiceUnavailable(str(error), response=down) from error
+            raise _as_http(error) from error
         if record is None or not _matches(identity.secret, record.secret_hash):
             return None
         return Found(identity, record)
+
+    def _load(self, app: Flask, request: Request, identity: Identity) -> SessionRecord | None:
+        store = self._store
+        if not isinstance(store, ReplicatedStore):
+            return store.load(identity.handle)
+        seen = _read_clock(app, identity.handle, request.cookies.get(self._clock_name(app), ""))
+        record = store.load(identity.handle, seen=seen)
+        if record is not None and not _matches(identity.secret, record.secret_hash):
+            record = store.load(identity.handle, ask_peers=True)
+        return record
 
     def _settle(self, app: Flask, session: StoredSession, response: Response) -> None:
         """Do to the store what the request did to the session, and set or delete the cookie accordingly."""
@@ -157,19 +181,29 @@ class ServerSideSessions(SessionInterface):
             if found is not None:
                 self._store.delete(found.identity.handle)
                 self._describe(response, None, saved=True)
-            if self.get_cookie_name(app) in flask.request.cookies:
-                self._delete_cookie(app, response)
+            for name in (self.get_cookie_name(app), self._clock_name(app)):
+                if name in flask.request.cookies:
+                    response.delete_cookie(name, **self._attributes(app))
             return
         written = self._write(session)
         if written is None and found is not None:
             self._touch_now_and_then(found)
         self._describe(response, written or found, saved=written is not None)
         self._refresh_cookie(app, session, written, response)
+        if written is not None and isinstance(self._store, ReplicatedStore):
+            clock = _write_clock(app, written.identity.handle, written.version)
+            self._set_cookie(app, session, response, self._clock_name(app), clock)
 
     def _write(self, session: StoredSession) -> Written | None:
+        """Save what was changed, once: Flask asks again where something fails after the first time."""
+        if session.written is None:
+            session.written = self._write_changes(session)
+        return session.written
+
+    def _write_changes(self, session: StoredSession) -> Written | None:
         changes = session.changes(self._policy)
         if session.found is None:
-            return self._create(session.contents()) if changes is not None and session else None
+            return self._create(session.contents()) if changes is not None and session.worth_creating else None
         if session.rotated:
             secret = secrets.token_urlsafe(_SECRET_BYTES)
             changes = msgspec.structs.replace(changes or Changes(), secret_hash=_sha256(secret))
@@ -215,10 +249,13 @@ class ServerSideSessions(SessionInterface):
         value = _write_cookie(app, holder.identity)
         if value == flask.request.cookies.get(name) and not session.permanent and "_permanent" not in session.touched:
             return
+        self._set_cookie(app, session, response, name, value)
+
+    def _set_cookie(self, app: Flask, session: StoredSession, response: Response, name: str, value: str) -> None:
         response.set_cookie(name, value, expires=self.get_expiration_time(app, session), **self._attributes(app))
 
-    def _delete_cookie(self, app: Flask, response: Response) -> None:
-        response.delete_cookie(self.get_cookie_name(app), **self._attributes(app))
+    def _clock_name(self, app: Flask) -> str:
+        return f"{self.get_cookie_name(app)}_clock"
 
     def _attributes(self, app: Flask) -> _Attributes:
         return {
@@ -255,13 +292,13 @@ def _matches(secret: str, secret_hash: str) -> bool:
 
 
 @functools.lru_cache(maxsize=16)
-def _signer(keys: tuple[bytes, ...]) -> Signer:
-    return Signer(keys, salt="server-side-session", key_derivation="hmac", digest_method=hashlib.sha256)
+def _signer(keys: tuple[bytes, ...], salt: str) -> Signer:
+    return Signer(keys, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
-def _signer_of(app: Flask) -> Signer:
+def _signer_of(app: Flask, salt: str = "server-side-session") -> Signer:
     keys = [*(app.config["SECRET_KEY_FALLBACKS"] or ()), app.secret_key]  # itsdangerous signs with the last
-    return _signer(tuple(want_bytes(key) for key in keys))
+    return _signer(tuple(want_bytes(key) for key in keys), salt)
 
 
 def _write_cookie(app: Flask, identity: Identity) -> str:
@@ -279,22 +316,44 @@ def _read_cookie(app: Flask, cookie: str) -> Identity | None:
     return Identity(handle, secret)
 
 
+def _write_clock(app: Flask, handle: str, version: str) -> str:
+    return f"{version}.{_clock_signer(app).get_signature(f'{handle}.{version}').decode()}"
+
+
+def _read_clock(app: Flask, handle: str, cookie: str) -> str:
+    """Return the version in a clock cookie that we signed for this handle; "" for every other."""
+    version, _, signature = cookie.rpartition(".")
+    if not version or len(cookie) > _MAX_CLOCK_COOKIE:
+        return ""
+    return version if _clock_signer(app).verify_signature(f"{handle}.{version}", signature) else ""
+
+
+def _clock_signer(app: Flask) -> Signer:
+    return _signer_of(app, "server-side-session-clock")
+
+
 def _refuse_growth_past_limit(before_bytes: int, after_bytes: int) -> None:
     if after_bytes > max(before_bytes, MAX_SESSION_BYTES):
         raise SessionTooLarge(f"{after_bytes} bytes")
 
 
-def _answer_with(response: Response, error: SessionError) -> None:
-    """Turn a response into the answer to a store's error, in place: it is too late to return another one."""
+def _as_http(error: SessionError) -> HTTPException:
+    """Return a store's error as what a browser is told of it."""
     status, text = next((status, text) for kind, status, text in _STATUS if isinstance(error, kind))
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        logging.getLogger(__name__).warning("session store: %s", error)
+    answer = flask.Response(msgspec.json.encode({"error": text}), status, content_type="application/json")
+    answer.headers["Cache-Control"] = "no-store"
+    return default_exceptions[status](text, response=answer)
+
+
+def _turn_into(response: Response, answer: BaseResponse) -> None:
+    """Turn a response into another one, in place: it is too late to return it."""
     closing = getattr(response.response, "close", None)
     if closing is not None:  # a stream or a file that nobody will read any more
         closing()
     for name in _OF_THE_LOST_ANSWER:
         response.headers.pop(name, None)
-    response.status_code = status
-    response.set_data(msgspec.json.encode({"error": text}))
-    response.content_type = "application/json"
-    response.headers["Cache-Control"] = "no-store"
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        logging.getLogger(__name__).warning("session store: %s", error)
+    response.status = answer.status
+    response.headers.update(answer.headers)
+    response.set_data(answer.get_data())
