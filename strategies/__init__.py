@@ -1,19 +1,103 @@
-"""Where a session lives: the five strategies, by name."""
+"""Server-side sessions for Flask, in one of five places: the server's own memory, every server's, PostgreSQL or Redis.
+
+    app.session_interface = ServerSideSessions(RedisStore.open(StoreSettings(redis_url="redis://127.0.0.1:6379")))
+
+What is named here is the public interface. A store's module, and with it its driver, is imported when the store is
+first asked for: whoever keeps sessions in Redis needs no PostgreSQL driver.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
-from strategies.contract import WritePolicy
+from strategies.contract import (
+    MAX_SESSION_BYTES,
+    Census,
+    Changes,
+    NewSession,
+    Peer,
+    Replication,
+    SessionConflict,
+    SessionError,
+    SessionExists,
+    SessionGone,
+    SessionRecord,
+    SessionStore,
+    SessionTooLarge,
+    StoreSettings,
+    StoreUnavailable,
+    UnsupportedPolicy,
+    WritePolicy,
+)
 
 if TYPE_CHECKING:
-    from strategies.contract import SessionStore
+    from strategies.all_to_all import AllToAllStore
+    from strategies.database import DatabaseStore
+    from strategies.local import LocalStore
+    from strategies.redis import RedisStore
+    from strategies.session import StoredSession
+    from strategies.session_interface import ServerSideSessions, short_hash
 
-__all__ = ["STRATEGIES", "Strategy", "UnknownStrategy", "find", "load_store_class"]
+__all__ = [
+    "MAX_SESSION_BYTES",
+    "STRATEGIES",
+    "AllToAllStore",
+    "Census",
+    "Changes",
+    "DatabaseStore",
+    "LocalStore",
+    "NewSession",
+    "Peer",
+    "RedisStore",
+    "Replication",
+    "ServerSideSessions",
+    "SessionConflict",
+    "SessionError",
+    "SessionExists",
+    "SessionGone",
+    "SessionRecord",
+    "SessionStore",
+    "SessionTooLarge",
+    "StoreSettings",
+    "StoreUnavailable",
+    "StoredSession",
+    "Strategy",
+    "UnknownStrategy",
+    "UnsupportedPolicy",
+    "WritePolicy",
+    "find",
+    "load_store_class",
+    "short_hash",
+]
+
+_IMPORTED_WHEN_USED = {
+    "AllToAllStore": "strategies.all_to_all",
+    "DatabaseStore": "strategies.database",
+    "LocalStore": "strategies.local",
+    "RedisStore": "strategies.redis",
+    "ServerSideSessions": "strategies.session_interface",
+    "StoredSession": "strategies.session",
+    "short_hash": "strategies.session_interface",
+}
+
+
+_INSTALL = {"psycopg": "'psycopg[binary]'"}  # where the import's name is not what pip installs
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _IMPORTED_WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_IMPORTED_WHEN_USED[name])
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        install = _INSTALL.get(missing, missing)
+        raise ModuleNotFoundError(f"{name} needs {missing}: pip install {install}", name=missing) from error
+    return getattr(module, name)
 
 
 class UnknownStrategy(ValueError):
