@@ -12,15 +12,15 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Self, get_args
 
-from strategies.clock import HybridClock
+from strategies.clock import NEVER, HybridClock, Stamp, is_stamp
 from strategies.contract import (
     Census,
     Changes,
     NewSession,
+    ReplicatedStore,
     SessionExists,
     SessionGone,
     SessionRecord,
-    SessionStore,
     StoreSettings,
     UnsupportedPolicy,
     WritePolicy,
@@ -46,12 +46,13 @@ COUNTED = (
         "messages_missed",
         "queue_overflows",
     ),
-    *("absences", "peer_timeouts", "transfers", "first_up", "asked", "asks", "asks_saved", "received_answers"),
+    *("absences", "peer_timeouts", "transfers", "first_up", "received_answers"),
+    *("asked", "asks", "asks_saved", "catch_ups", "catch_ups_in_vain"),
 )
 """What `Census.details` has beside the counts of `CopiesUse`, from zero on."""
 
 
-class AllToAllStore(SessionStore):
+class AllToAllStore(ReplicatedStore):
     """Sessions in the memory of every server of a cluster.
 
     Open it, serve `peer_app` to the peers, `join()`, and only then serve shoppers.
@@ -71,7 +72,6 @@ class AllToAllStore(SessionStore):
     """
 
     policies: ClassVar[frozenset[WritePolicy]] = frozenset({"fields", "blob"})
-    replicated: ClassVar[bool] = True
 
     def __init__(self, settings: StoreSettings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
@@ -81,6 +81,7 @@ class AllToAllStore(SessionStore):
         self._now = clock
         self._stamps = HybridClock(settings.server, clock)
         self._copies: dict[str, Copy] = {}
+        self._missed: dict[str, Stamp] = {}  # per session the shopper's last save, where no peer knew of it
         self._lock = threading.Lock()
         self._calls = Calls()
         self._counts = Counter(dict.fromkeys(COUNTED, 0))
@@ -126,10 +127,10 @@ class AllToAllStore(SessionStore):
         self._peers.tell("create", copy)
         return copy.version
 
-    def load(self, handle: str, *, ask_peers: bool = False) -> SessionRecord | None:
-        """Return the session as known here; the peers are asked when told to, or when no live session is known."""
+    def load(self, handle: str, *, ask_peers: bool = False, seen: str = "") -> SessionRecord | None:
+        """Return the session as known here, or as the peers know it: see `ReplicatedStore`."""
         self._calls.add("loads")
-        copy = self._find(handle, ask_peers=ask_peers)
+        copy = self._find(handle, ask_peers=ask_peers, seen=seen if is_stamp(seen) else NEVER)
         if copy is None:
             return None
         with self._lock:
@@ -236,18 +237,48 @@ class AllToAllStore(SessionStore):
             self._counts["asked"] += 1
             return [self._copies[handle] for handle in handles if handle in self._copies]
 
-    def _find(self, handle: str, *, ask_peers: bool = False) -> Copy | None:
-        """Return the live copy, after asking the peers if told to or if there is none; a tombstone here is final."""
-        before = self._copies.get(handle)
-        was_live = before is not None and before.live(self._now())
-        if (before is not None and before.ended) or (was_live and not ask_peers) or not self._peers.ask(handle):
-            return before if was_live else None
-        after = self._copies.get(handle)
-        found = after if after is not None and after.live(self._now()) else None
+    def _find(self, handle: str, *, ask_peers: bool = False, seen: Stamp = NEVER) -> Copy | None:
+        """Return the live copy, after asking the peers if it is not good enough; a tombstone here is final."""
+        if seen != NEVER:
+            with self._lock:
+                self._stamps.observe(seen)
+        before = self._live(handle)
+        if before is None or ask_peers:
+            return self._ask(handle, before)
+        if seen > before.version and seen > self._missed.get(handle, NEVER):
+            return self._catch_up(handle, seen)
+        return before
+
+    def _live(self, handle: str) -> Copy | None:
+        copy = self._copies.get(handle)
+        return copy if copy is not None and copy.live(self._now()) else None
+
+    def _ask(self, handle: str, before: Copy | None) -> Copy | None:
+        """Ask the peers about a session that is not known here, or whose secret is another one by now."""
+        here = self._copies.get(handle)
+        if (here is not None and here.ended) or not self._peers.ask(handle):
+            return before
+        after = self._live(handle)
         with self._lock:
             self._counts["asks"] += 1
-            self._counts["asks_saved"] += found is not None and not (was_live and found == before)
-        return found
+            self._counts["asks_saved"] += after is not None and after != before
+        return after
+
+    def _catch_up(self, handle: str, seen: Stamp) -> Copy | None:
+        """Ask the peers about a session that the shopper has saved later than the copy here tells."""
+
+        def caught_up() -> bool:
+            copy = self._live(handle)
+            return copy is None or copy.version >= seen
+
+        if self._peers.ask(handle, caught_up):
+            in_vain = not caught_up()
+            with self._lock:
+                self._counts["catch_ups"] += 1
+                self._counts["catch_ups_in_vain"] += in_vain
+                if in_vain:
+                    self._missed[handle] = seen
+        return self._live(handle)
 
     def _merge(self, theirs: Copy) -> None:
         if self._now() >= theirs.absolute_deadline:
@@ -270,4 +301,5 @@ class AllToAllStore(SessionStore):
         with self._lock:
             if self._copies.get(copy.handle) is copy:
                 del self._copies[copy.handle]
+                self._missed.pop(copy.handle, None)
                 self._use.forget(copy.handle)

@@ -9,6 +9,7 @@ Source: Kulkarni et al., "Logical Physical Clocks and Consistent Snapshots in Gl
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,10 @@ NEVER = ""
 Stamp = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{16}[^\n]{1,64})?\Z")]
 """Twelve hex digits of milliseconds, four of the counter, and the server's name; or `NEVER`."""
 
+MAX_AHEAD_SECONDS = 24 * 60 * 60
+"""A stamp from further in the future than this moves no clock: one broken clock must not drag all others along."""
+
+_STAMP = re.compile(r"[0-9a-f]{16}[^\n]{1,64}")
 _TIME_DIGITS = 16
 _COUNTER_BITS = 16
 
@@ -30,6 +35,11 @@ _COUNTER_BITS = 16
 def server_of(stamp: Stamp) -> str:
     """Return the name of the server that made a stamp."""
     return stamp[_TIME_DIGITS:]
+
+
+def is_stamp(text: str) -> bool:
+    """Tell whether a text is a stamp that some server has made."""
+    return _STAMP.fullmatch(text) is not None
 
 
 def stamp_at(seconds: float) -> Stamp:
@@ -55,6 +65,7 @@ class HybridClock:
         return f"{self._last:0{_TIME_DIGITS}x}{self._server}"
 
     def observe(self, stamp: Stamp) -> None:
-        """Move past a stamp that another server has made."""
-        if stamp != NEVER:
-            self._last = max(self._last, int(stamp[:_TIME_DIGITS], 16))
+        """Move past a stamp that another server has made, unless it is more than `MAX_AHEAD_SECONDS` ahead."""
+        seen = int(stamp[:_TIME_DIGITS] or "0", 16)
+        if seen <= _time(self._wall_seconds() + MAX_AHEAD_SECONDS):
+            self._last = max(self._last, seen)

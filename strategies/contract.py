@@ -5,7 +5,7 @@ come in, and the same come out. Cookies, signing, lifetimes on the wire and writ
 (`session_interface.py`), written once for every store.
 
 Six operations, each of them atomic: `create`, `load`, `save`, `touch`, `delete`, `census`. Besides them a store is
-opened from `StoreSettings` and closed.
+opened from `StoreSettings` and closed. Where servers hold copies, `load` is told more: see `ReplicatedStore`.
 """
 
 from __future__ import annotations
@@ -181,9 +181,6 @@ class SessionStore(ABC):
     policies: ClassVar[frozenset[WritePolicy]]
     """The write policies whose promise this store can keep."""
 
-    replicated: ClassVar[bool] = False
-    """Whether servers hold copies of their own, so that another one may know better (see `load`)."""
-
     settings: StoreSettings
     """What it was opened with; the glue reads the lifetimes and the server's name here."""
 
@@ -220,14 +217,8 @@ class SessionStore(ABC):
         """
 
     @abstractmethod
-    def load(self, handle: str, *, ask_peers: bool = False) -> SessionRecord | None:
+    def load(self, handle: str) -> SessionRecord | None:
         """Return a live session as one consistent whole, or None. Extends nothing.
-
-        Args:
-            handle: which session.
-            ask_peers: the caller has reason to believe that another server knows better (its cookie is genuine but
-                newer than the copy here). A store with one copy ignores this. A replicated store also asks, once and
-                bounded in time, when it does not know the handle.
 
         Raises:
             StoreUnavailable: see there.
@@ -270,6 +261,31 @@ class SessionStore(ABC):
     @abstractmethod
     def census(self) -> Census:
         """Count what is held here. May take long: it is never called while shoppers are measured.
+
+        Raises:
+            StoreUnavailable: see there.
+        """
+
+
+class ReplicatedStore(SessionStore):
+    """A store whose servers hold copies of their own, so that another server may know better.
+
+    A version then orders saves across servers: of two, the greater text is the later one. The shopper's browser carries
+    the version of its last save from server to server, in a cookie that the glue signs.
+    """
+
+    @abstractmethod
+    def load(self, handle: str, *, ask_peers: bool = False, seen: str = "") -> SessionRecord | None:
+        """Return a live session as one consistent whole, or None. Extends nothing.
+
+        The peers are asked, once and bounded in time, where no live session is known here, and for these reasons.
+
+        Args:
+            handle: which session.
+            ask_peers: the caller has reason to believe that another server knows better: the cookie is genuine, but its
+                secret is not that of the copy here.
+            seen: the version of the last save that the shopper's browser knows of. The peers are asked where the copy
+                here is older, and whatever is saved here from now on is later than it.
 
         Raises:
             StoreUnavailable: see there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Protocol
 
 from strategies.clock import stamp_at
@@ -13,6 +13,8 @@ from strategies.peer_http import Hello, PeerClient, PeerError, PeerSilent
 from strategies.peer_link import Acknowledgements, Outgoing, PeerLink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from strategies.contract import Peer, StoreSettings
     from strategies.peer_http import Kind
     from strategies.replica import Copy
@@ -86,10 +88,21 @@ class Peers:
             for link in acknowledgements.wait(self._settings.timeout_seconds * SYNC_SHARE):
                 link.late()
 
-    def ask(self, handle: str) -> bool:
-        """Have all peers that are up tell what they know of a session; return whether there was anyone to ask."""
+    def ask(self, handle: str, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Have all peers that are up tell what they know of a session, within a bounded time.
+
+        Args:
+            handle: which session.
+            enough: looked at after each answer: whether it is pointless to wait for the others'.
+
+        Returns:
+            Whether there was anyone to ask.
+        """
+        deadline = time.monotonic() + self._ask_seconds
         names = [name for name, link in self._links.items() if link.open]
-        wait([self._pool.submit(self._ask, name, handle) for name in names], self._ask_seconds)
+        answers = {self._pool.submit(self._ask, name, handle) for name in names}
+        while answers and not enough() and (seconds := deadline - time.monotonic()) > 0:
+            _, answers = wait(answers, seconds, FIRST_COMPLETED)
         return bool(names)
 
     def greeted(self, hello: Hello) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -14,9 +15,13 @@ from waitress import wasyncore
 
 from strategies.all_to_all import AllToAllStore
 from strategies.contract import Peer, StoreSettings
+from strategies.peer_http import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from strategies.peer_http import Kind
+    from strategies.replica import Copy
 
 SECRET = "test-secret"
 
@@ -53,6 +58,34 @@ class Listener:
         self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._channels, ignore_all=True))
         self._thread.join(5)
         self._server.task_dispatcher.shutdown()
+
+
+class Wire:
+    """Takes the place of the peers: keeps what servers tell, for the test to deliver. Nobody can be asked."""
+
+    def __init__(self) -> None:
+        self.told: list[Message] = []
+
+    def connect(self, store: AllToAllStore) -> AllToAllStore:
+        """Have a store tell this wire what it would tell its peers."""
+        store._peers.close()
+        store._peers = self  # type: ignore[assignment]
+        return store
+
+    def tell(self, kind: Kind, copy: Copy) -> None:
+        """Keep a change."""
+        self.told.append(Message(kind, copy))
+
+    def ask(self, *_: object) -> bool:
+        """Reach nobody."""
+        return False
+
+    def counts(self) -> Counter[str]:
+        """Count nothing."""
+        return Counter()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Cluster:

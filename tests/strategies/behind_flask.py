@@ -65,8 +65,8 @@ class Shop:
 
 def cookie_of(response):
     """Return the session cookie that a response sets; "" if it deletes it, None if it does neither."""
-    header = response.headers.get("Set-Cookie")
-    return header and header.partition(";")[0].removeprefix("session=")
+    sent = [header for header in response.headers.getlist("Set-Cookie") if header.startswith("session=")]
+    return sent[0].partition(";")[0].removeprefix("session=") if sent else None
 
 
 def overlapping(shop, cookie, slow, between):

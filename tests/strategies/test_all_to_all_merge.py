@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 
 import pytest
+from all_to_all_cluster import Wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +13,6 @@ from strategies import replica
 from strategies.all_to_all import AllToAllStore
 from strategies.clock import HybridClock, server_of
 from strategies.contract import Changes, NewSession, SessionGone, StoreSettings
-from strategies.peer_http import Message
 from strategies.replica import change, merge
 
 NAMES = ("user", "cart:1", "cart:2", "recent")
@@ -33,25 +32,6 @@ steps = st.one_of(
 )
 
 
-class Wire:
-    """Takes the place of the peers: keeps what is told, for the test to deliver."""
-
-    def __init__(self):
-        self.told = []
-
-    def tell(self, kind, copy):
-        """Keep a change."""
-        self.told.append(Message(kind, copy))
-
-    def ask(self, handle):
-        """Reach nobody."""
-        return False
-
-    def counts(self):
-        """Count nothing."""
-        return Counter()
-
-
 class Simulation:
     """Three servers whose clocks are set apart by minutes, and a wire that delivers what and when the test wants."""
 
@@ -65,10 +45,8 @@ class Simulation:
             store.received(self.wire.told, 0)
 
     def _store(self, name, offset):
-        store = AllToAllStore(StoreSettings(server=name, idle_seconds=3600), lambda: self.seconds + offset)
-        store._peers.close()
-        store._peers = self.wire
-        return store
+        settings = StoreSettings(server=name, idle_seconds=3600)
+        return self.wire.connect(AllToAllStore(settings, lambda: self.seconds + offset))
 
     def do(self, what, server, how):
         """Do one step on one server."""

@@ -11,7 +11,7 @@ from behind_flask import Shop, cookie_of
 from conformance import packed
 from werkzeug.exceptions import HTTPException
 
-from strategies.contract import Changes, StoreSettings, StoreUnavailable, UnsupportedPolicy
+from strategies.contract import Changes, ReplicatedStore, StoreSettings, StoreUnavailable, UnsupportedPolicy
 from strategies.local import LocalStore
 from strategies.session import Identity
 from strategies.session_interface import ServerSideSessions, _write_cookie, short_hash
@@ -449,19 +449,19 @@ def test_short_hash():
     assert short_hash("handle") == "c2a116aa910d"
 
 
-class Replicated(LocalStore):
+class Replicated(LocalStore, ReplicatedStore):
     """A store whose peers know of a newer secret, and which writes down how it was asked."""
-
-    replicated = True
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.newer = None
         self.asked = []
+        self.seen = []
 
-    def load(self, handle, *, ask_peers=False):
+    def load(self, handle, *, ask_peers=False, seen=""):
         """Load; from the peers if told so."""
         self.asked.append(ask_peers)
+        self.seen.append(seen)
         record = super().load(handle)
         return msgspec.structs.replace(record, secret_hash=self.newer) if ask_peers and self.newer else record
 
