@@ -8,10 +8,12 @@ HGETALL; every write is one Lua script on one key, so that it is atomic, one rou
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, ClassVar, Self, cast
+import hashlib
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisClusterException
 from redis.retry import Retry
 
 from strategies.contract import (
@@ -28,40 +30,51 @@ from strategies.contract import (
     WritePolicy,
     logical_bytes,
 )
+from strategies.redis_connections import Connections
 from strategies.upkeep import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from redis.commands.core import Script
+    from strategies.redis_connections import Word
 
-_NOW = """
+
+class _Script(NamedTuple):
+    text: str
+    digest: str
+
+
+def _script(body: str) -> _Script:
+    text = _COMMON + body
+    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())  # as Redis names scripts
+
+
+_COMMON = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function whole(number) return string.format('%.0f', number) end
+-- Call a command on the key with the arguments from `first` to `last`, in portions that fit Lua's stack.
+local function each(command, first, last)
+  for i = first, last, 1000 do redis.call(command, KEYS[1], unpack(ARGV, i, math.min(i + 999, last))) end
+end
 """
 
-_CREATE = (
-    _NOW
-    + """
+_CREATE = _script("""
 -- ARGV: origin, secret hash, idle ms, absolute ms, then field, value, field, value...
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local absolute = now + ARGV[4]
 local idle = math.min(now + ARGV[3], absolute)
 redis.call('HSET', KEYS[1], '_version', 1, '_origin', ARGV[1], '_secret', ARGV[2],
            '_idle', whole(idle), '_absolute', whole(absolute))
-for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+each('HSET', 5, #ARGV)
 redis.call('PEXPIREAT', KEYS[1], whole(idle))
 return 1
-"""
-)
+""")
 
-_SAVE = (
-    _NOW
-    + """
+_SAVE = _script("""
 -- ARGV: origin, new secret hash or '', idle ms, expected version or '', whole (1/0), n fields to delete, those fields,
 -- then field, value, field, value... Returns the new version, 0 if the session is gone, -1 on a conflict.
-local version = redis.call('HGET', KEYS[1], '_version')
+local version, absolute = unpack(redis.call('HMGET', KEYS[1], '_version', '_absolute'))
 if not version then return 0 end
 if ARGV[4] ~= '' and ARGV[4] ~= version then return -1 end
 local deleted = tonumber(ARGV[6])
@@ -70,57 +83,52 @@ if ARGV[5] == '1' then
     if field:sub(1, 2) == 'f:' then redis.call('HDEL', KEYS[1], field) end
   end
 end
-for i = 7, 6 + deleted do redis.call('HDEL', KEYS[1], ARGV[i]) end
-for i = 7 + deleted, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+each('HDEL', 7, 6 + deleted)
+each('HSET', 7 + deleted, #ARGV)
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], '_secret', ARGV[2]) end
-local idle = math.min(now + ARGV[3], tonumber(redis.call('HGET', KEYS[1], '_absolute')))
-redis.call('HSET', KEYS[1], '_origin', ARGV[1], '_idle', whole(idle))
-local saved = redis.call('HINCRBY', KEYS[1], '_version', 1)
+local idle = math.min(now + ARGV[3], tonumber(absolute))
+local saved = tonumber(version) + 1
+redis.call('HSET', KEYS[1], '_origin', ARGV[1], '_idle', whole(idle), '_version', whole(saved))
 -- Last: where the absolute deadline has just passed this deletes the key, and a command after it would make a new one.
 redis.call('PEXPIREAT', KEYS[1], whole(idle))
 return saved
-"""
-)
+""")
 
-_TOUCH = (
-    _NOW
-    + """
+_TOUCH = _script("""
 -- ARGV: idle ms
 local absolute = redis.call('HGET', KEYS[1], '_absolute')
 if not absolute then return 0 end
 local idle = math.min(now + ARGV[1], tonumber(absolute))
 redis.call('HSET', KEYS[1], '_idle', whole(idle))
 return redis.call('PEXPIREAT', KEYS[1], whole(idle))
-"""
-)
+""")
 
 _GONE, _CONFLICT = 0, -1
 _FIELD = b"f:"
-_Argument = str | int | bytes
+_ERRORS = (redis.RedisError, RedisClusterException)
 
 
 class RedisStore(SessionStore):
     """Hashes in Redis, or in a Redis Cluster.
 
-    Nothing is retried: a save that timed out may have been applied. Errors of every kind (refused, timed out, loading,
-    out of memory, read-only replica) are `StoreUnavailable`; the next call connects anew.
+    Nothing is retried that may have been applied, such as a save that timed out. Errors of every kind (refused, timed
+    out, loading, out of memory, read-only replica) are `StoreUnavailable`; the next call connects anew where it must.
 
     Args:
         settings: `redis_url`, namespace, lifetimes, timeout.
-        client: talks to Redis.
+        client: knows the server. A cluster's client also sends every command, as it alone knows which node has a key.
     """
 
     policies: ClassVar[frozenset[WritePolicy]] = frozenset({"fields", "blob", "versioned"})
 
-    def __init__(self, settings: StoreSettings, client: redis.Redis) -> None:
+    def __init__(self, settings: StoreSettings, client: redis.Redis | redis.RedisCluster) -> None:
         self.settings = settings
         self._client = client
+        self._connections = None if isinstance(client, redis.RedisCluster) else Connections(client.connection_pool)
+        self._send = self._connections.call if self._connections else client.execute_command
         self._calls = Calls()
         self._idle_ms = round(settings.idle_seconds * 1000)
         self._absolute_ms = round(settings.absolute_seconds * 1000)
-        self._create_script = client.register_script(_CREATE)
-        self._save_script = client.register_script(_SAVE)
-        self._touch_script = client.register_script(_TOUCH)
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Self:
@@ -132,29 +140,31 @@ class RedisStore(SessionStore):
 
     def close(self) -> None:
         """Close the connections."""
+        if self._connections:
+            self._connections.close()
         self._client.close()
 
     def create(self, handle: str, session: NewSession) -> str:
         """Write the hash with its expiry, unless the key exists."""
         self._calls.add("creates")
-        first: list[_Argument] = [self.settings.server, session.secret_hash, self._idle_ms, self._absolute_ms]
-        arguments: list[_Argument] = [*first, *_pairs(session.fields)]
-        if self._run(self._create_script, handle, arguments) == 0:
+        about = (self.settings.server, session.secret_hash, self._idle_ms, self._absolute_ms)
+        if self._run(_CREATE, handle, *about, *_pairs(session.fields)) == 0:
             raise SessionExists(handle)
         return "1"
 
     def load(self, handle: str, *, ask_peers: bool = False) -> SessionRecord | None:  # noqa: ARG002 - one copy
         """Read the hash: one HGETALL."""
         self._calls.add("loads")
-        with _unavailable():
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._key(handle)))
-        return _record(found) if found else None
+        found = self._ask("HGETALL", self._key(handle))
+        return _record(_by_name(found)) if found else None
 
     def save(self, handle: str, changes: Changes, expected_version: str | None = None) -> str:
         """Change fields, version and expiry in one script."""
         self._calls.add("saves")
         deleted = [_FIELD + name.encode() for name in changes.deleted]
-        arguments: list[_Argument] = [
+        version = self._run(
+            _SAVE,
+            handle,
             self.settings.server,
             changes.secret_hash or "",
             self._idle_ms,
@@ -163,8 +173,7 @@ class RedisStore(SessionStore):
             len(deleted),
             *deleted,
             *_pairs(changes.set),
-        ]
-        version = self._run(self._save_script, handle, arguments)
+        )
         if version == _GONE:
             raise SessionGone(handle)
         if version == _CONFLICT:
@@ -174,13 +183,12 @@ class RedisStore(SessionStore):
     def touch(self, handle: str) -> None:
         """Move the expiry of a hash that still exists."""
         self._calls.add("touches")
-        self._run(self._touch_script, handle, [self._idle_ms])
+        self._run(_TOUCH, handle, self._idle_ms)
 
     def delete(self, handle: str) -> None:
         """Delete the key."""
         self._calls.add("deletes")
-        with _unavailable():
-            self._client.delete(self._key(handle))
+        self._ask("DEL", self._key(handle))
 
     def census(self) -> Census:
         """Scan the namespace; physical bytes are what Redis says each key occupies."""
@@ -200,33 +208,54 @@ class RedisStore(SessionStore):
     def _key(self, handle: str) -> str:
         return f"{self.settings.namespace}:{handle}"
 
-    def _run(self, script: Script, handle: str, arguments: list[_Argument]) -> int:
-        with _unavailable():
-            return int(cast("int", script(keys=[self._key(handle)], args=arguments)))
+    def _run(self, script: _Script, handle: str, *arguments: Word) -> int:
+        try:
+            return cast("int", self._ask("EVALSHA", script.digest, 1, self._key(handle), *arguments))
+        except _ScriptUnknown:  # nothing was run; this runs it, and Redis knows it from now on
+            return cast("int", self._ask("EVAL", script.text, 1, self._key(handle), *arguments))
+
+    def _ask(self, *words: Word) -> Any:
+        try:
+            return self._send(*words)
+        except NoScriptError as error:
+            raise _ScriptUnknown from error
+        except _ERRORS as error:
+            raise StoreUnavailable(f"Redis: {error}") from error
 
 
-def _connect(url: str, settings: StoreSettings) -> redis.Redis:
-    options = {
+class _ScriptUnknown(StoreUnavailable):
+    """Redis has forgotten a script, or never met it: a restart, or a failover, does that."""
+
+
+def _connect(url: str, settings: StoreSettings) -> redis.Redis | redis.RedisCluster:
+    never = Retry(NoBackoff(), 0)  # a cluster's client follows MOVED and ASK answers all the same
+    options: dict[str, Any] = {
         "socket_timeout": settings.timeout_seconds,
         "socket_connect_timeout": settings.timeout_seconds,
         "client_name": f"{settings.namespace}-{settings.server}",
         "protocol": 2,
+        "retry": never,
     }
-    client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
-    client.ping()  # INFO alone is answered, too, while Redis still reads its data and refuses every session
-    if not client.info("cluster").get("cluster_enabled"):
-        return client
-    client.close()
-    # Here the retries follow MOVED answers when the cluster's layout changes.
-    return cast("redis.Redis", redis.RedisCluster.from_url(url, **options))
+    client = redis.Redis.from_url(url, **options)
+    try:
+        client.ping()  # INFO alone is answered, too, while Redis still reads its data and refuses every session
+        in_cluster = client.info("cluster").get("cluster_enabled")
+    finally:
+        client.close()  # until it is needed again
+    return redis.RedisCluster.from_url(url, **options) if in_cluster else client
 
 
 @contextlib.contextmanager
 def _unavailable() -> Iterator[None]:
     try:
         yield
-    except redis.RedisError as error:
+    except _ERRORS as error:
         raise StoreUnavailable(f"Redis: {error}") from error
+
+
+def _by_name(found: Any) -> dict[bytes, bytes]:
+    """Return an HGETALL's answer as a dict, which a cluster's client has made of it already."""
+    return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
 
 
 def _pairs(fields: Mapping[str, bytes]) -> Iterator[bytes]:

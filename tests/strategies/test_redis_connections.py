@@ -1,0 +1,147 @@
+"""Connections to Redis: shared by threads, never out of step, never another process's, never one that is closed."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import threading
+
+import pytest
+import redis
+from conformance import at_once, wait_until
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from strategies.redis_connections import Connections
+
+FORKED = """
+import os, sys, redis
+from strategies.redis_connections import Connections
+
+connections = Connections(redis.ConnectionPool.from_url(sys.argv[1], protocol=2))
+identity = lambda: connections.call("CLIENT", "ID")
+mine = identity()
+child = os.fork()
+if child == 0:
+    os._exit(0 if identity() not in (mine, None) and connections.call("ECHO", "child") == b"child" else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, identity() == mine, connections.call("ECHO", "parent").decode())
+"""
+
+
+@pytest.fixture
+def name():
+    """Return a name for the test's connections."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def connections(redis_url, name):
+    """Return connections with short time-outs."""
+    options = {"client_name": name, "socket_timeout": 0.5, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
+    connections = Connections(redis.ConnectionPool.from_url(redis_url, **options))
+    yield connections
+    connections.close()
+
+
+@pytest.fixture
+def client(redis_url):
+    """Return a client for looking into Redis."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+def opened(client, name):
+    """Return the ids of the connections of this name that Redis has open."""
+    return [entry["id"] for entry in client.client_list() if entry["name"] == name]
+
+
+def test_answers(connections, name):
+    """Answers come as they stand in the protocol, and text goes out as UTF-8."""
+    key = f"{name}-hash"
+    assert connections.call("HSET", key, "café", b"\0\xff", "n", 7) == 2
+    assert connections.call("HGETALL", key) == ["café".encode(), b"\0\xff", b"n", b"7"]
+    assert connections.call("HGET", key, "none") is None
+    assert connections.call("DEL", key) == 1
+
+
+def test_long_answers(connections):
+    """A command and an answer of many packets come whole."""
+    text = secrets.token_bytes(1_000_000)
+    assert connections.call("ECHO", text) == text
+
+
+def test_one_for_many_threads(connections, client, name):
+    """Threads that come and go one after the other use one connection; those at once no more than there are calls."""
+    for _ in range(20):
+        thread = threading.Thread(target=connections.call, args=("PING",))
+        thread.start()
+        thread.join()
+    assert len(opened(client, name)) == 1
+    for _ in range(5):
+        at_once(*[lambda: connections.call("PING")] * 8)
+    assert len(opened(client, name)) <= 8
+    connections.close()
+    wait_until(lambda: opened(client, name) == [])
+
+
+def test_threads_get_their_own_answers(connections):
+    """Of many threads that call at once each gets the answer to its own question."""
+
+    def ask(number):
+        return lambda: [connections.call("ECHO", str(number)) for _ in range(50)]
+
+    answers = at_once(*[ask(number) for number in range(8)])
+    assert answers == [[str(number).encode()] * 50 for number in range(8)]
+
+
+def test_refusal(connections, client, name):
+    """A command that Redis refuses raises, and leaves the connection as good as it was."""
+    connections.call("PING")
+    before = opened(client, name)
+    for _ in range(3):
+        with pytest.raises(redis.ResponseError):
+            connections.call("HGETALL")
+    assert connections.call("ECHO", "well") == b"well"
+    assert opened(client, name) == before
+
+
+def test_late_answer(connections, client, name):
+    """An answer that comes after the time-out is nobody's: the connection it would come on is closed."""
+    key = f"{name}-list"
+    with pytest.raises(redis.TimeoutError):
+        connections.call("BLPOP", key, 0)
+    client.rpush(key, "late")
+    assert connections.call("ECHO", "mine") == b"mine"
+    assert connections.call("DEL", key) == 1  # nobody took it
+
+
+def test_interrupted(connections, monkeypatch):
+    """Whatever ends a call between question and answer, the next call does not get the first one's answer."""
+    connections.call("PING")
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Connection, "read_response", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            connections.call("ECHO", "first")
+    assert connections.call("ECHO", "second") == b"second"
+
+
+def test_closed_by_the_server(connections, client, name):
+    """A connection that Redis has closed meanwhile costs no call: it is noticed before anything is sent."""
+    at_once(*[lambda: connections.call("PING")] * 4)
+    for _ in range(10):
+        for identity in opened(client, name):
+            client.client_kill_filter(_id=identity)
+        wait_until(lambda: opened(client, name) == [])
+        assert connections.call("ECHO", "still") == b"still"
+
+
+def test_fork(redis_url):
+    """A forked process makes a connection of its own, and leaves its parent's as it was."""
+    done = subprocess.run([sys.executable, "-c", FORKED, redis_url], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0 True parent\n", "")
