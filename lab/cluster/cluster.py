@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from lab.cluster.spec import safe_name
 from lab.engines.nginx import Nginx
 from lab.engines.ports import HOST, bound_socket
-from lab.errors import ServerFailed
+from lab.errors import LabError, PortsExhausted, ServerFailed
 from lab.probes.sockets import SocketTotals
 from lab.probes.traffic import SESSIONS_APPLICATION
 from lab.servers import ServerPlan
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from lab.cluster.lab import Lab
     from lab.cluster.spec import ClusterSpec
     from lab.servers import ServerProcess
+
+DEATH_SECONDS = 0.5
+"""How long a server that no longer answers may take to be known as dead."""
+
+PORT_SECONDS = 2.0
+"""How long a killed server's port may stay taken."""
 
 _Made = TypeVar("_Made")
 
@@ -73,6 +79,11 @@ class Server:
         """Whether its process runs."""
         return self.process.alive
 
+    @property
+    def address(self) -> str:
+        """Where it serves shoppers, as the balancer writes it."""
+        return urlsplit(self.url).netloc
+
 
 class Cluster:
     """N servers of one strategy behind one balancer.
@@ -96,6 +107,7 @@ class Cluster:
         # Equally long for all, and another one for every cluster: cookies do not know ports.
         self.cookie_name = f"session_{sha256(f'{lab.id} {spec.name}'.encode()).hexdigest()[:8]}"
         self.servers: tuple[Server, ...] = ()
+        self._drained: set[Server] = set()
         self.balancer: Nginx
 
     @property
@@ -135,23 +147,23 @@ class Cluster:
             server.process.wait_until_ready()
 
     def census(self) -> dict[str, Census]:
-        """Return what each server that lives holds; of a shared store, each sees all.
+        """Return what each server holds that is neither dead nor paused; of a shared store, each sees all.
 
         Raises:
             ServerFailed: one does not answer.
         """
-        return {server.name: self._ask(server, "census", Census) for server in self._alive()}
+        return self._ask_all("census", Census)
 
     def counters(self) -> dict[str, Counters]:
-        """Return each living server's own counters.
+        """Return the own counters of each server that is neither dead nor paused.
 
         Raises:
             ServerFailed: one does not answer.
         """
-        return {server.name: self._ask(server, "counters", Counters) for server in self._alive()}
+        return self._ask_all("counters", Counters)
 
     def sockets(self) -> list[SocketTotals] | None:
-        """Return the totals of all the living servers' connected sockets; None where the system cannot tell.
+        """Return the totals of all those servers' connected sockets; None where the system cannot tell.
 
         Raises:
             ServerFailed: one does not answer.
@@ -160,7 +172,10 @@ class Cluster:
         return None if None in totals else [total for of_one in totals for total in of_one or ()]
 
     def quiet(self) -> float:
-        """Wait until every copy has reached its peers; return how long that took, in seconds: 0 without copies.
+        """Wait until every copy has reached the peers that are neither dead nor paused.
+
+        Returns:
+            How long that took, in seconds: 0 without copies.
 
         Raises:
             ServerFailed: it took longer than `QUIET_SECONDS`, or a server does not answer.
@@ -168,27 +183,74 @@ class Cluster:
         if find(self.spec.strategy).copies == "1":
             return 0.0
         began = time.monotonic()
-        while not all(self._ask(server, "quiet", dict[str, bool])["quiet"] for server in self._alive()):
+        while not all(quiet["quiet"] for quiet in self._ask_all("quiet", dict[str, bool]).values()):
             if time.monotonic() - began > QUIET_SECONDS:
                 raise ServerFailed(f"{self.spec.name}: replication did not come to rest within {QUIET_SECONDS:.0f} s")
             time.sleep(0.001)
         return time.monotonic() - began
 
     def kill(self, name: str) -> None:
-        """Kill a server as a crash would: its memory is gone, its port refuses."""
+        """Kill a server as a crash would: its memory is gone, its port refuses. Killing a dead one is no error.
+
+        Raises:
+            LabError: there is no such server.
+        """
         self._server(name).process.kill()
 
     def restart(self, name: str) -> None:
-        """Put a fresh server in the place of a dead one: same name and ports, empty memory.
+        """Put a fresh server in the place of one, killed before if it lives: same name and ports, empty memory.
 
         Raises:
-            LabError: its port is taken meanwhile, or it does not start.
+            LabError: there is no such server, its port is taken meanwhile, or it does not start.
         """
         server = self._server(name)
         server.process.kill()
-        public, internal = bound_socket(_port_of(server.url)), bound_socket(_port_of(server.internal_url))
-        server.process = self._lab.fork_server.fork(self._plan(server), public, internal)
+        with ExitStack() as stack:
+            public = stack.enter_context(_bound_again(server.url))
+            internal = stack.enter_context(_bound_again(server.internal_url))
+            server.process = self._lab.fork_server.fork(self._plan(server), public, internal)
         server.process.wait_until_ready()
+
+    def pause(self, name: str) -> None:
+        """Freeze a server: it holds on to all it has, and answers nobody until `resume`.
+
+        Raises:
+            LabError: there is no such server, or it is dead.
+        """
+        self._living(name, "paused").process.pause()
+
+    def resume(self, name: str) -> None:
+        """Thaw a server, which goes on as if no time had passed. Thawing one that runs is no error.
+
+        Raises:
+            LabError: there is no such server, or it is dead.
+        """
+        self._living(name, "resumed").process.resume()
+
+    def drain(self, name: str) -> None:
+        """Send a server no new shoppers, until `undrain`; return when the balancer has changed over.
+
+        Those who are bound to it by cookie stay; without affinity nobody is, and it gets no requests at all. Neither
+        loses a request.
+
+        Raises:
+            LabError: there is no such server, no other one is left for new shoppers, or the balancer fails.
+        """
+        server = self._server(name)
+        if not set(self.servers) - self._drained - {server}:
+            raise LabError(f"{self.spec.name}: {name} is the last one that takes new shoppers, so it is not drained")
+        self.balancer.drain(server.address)
+        self._drained.add(server)
+
+    def undrain(self, name: str) -> None:
+        """Let new shoppers come to a server again. It is no error if they did all the time.
+
+        Raises:
+            LabError: there is no such server, or the balancer fails.
+        """
+        server = self._server(name)
+        self.balancer.undrain(server.address)
+        self._drained.discard(server)
 
     def close(self) -> None:
         """Stop the balancer and the servers, letting requests under way finish."""
@@ -205,7 +267,7 @@ class Cluster:
         self.balancer = Nginx.start(
             self._lab.keeper,
             f"nginx-{self._name}",
-            [urlsplit(server.url).netloc for server in self.servers],
+            [server.address for server in self.servers],
             _STATIC,
             sticky_cookie=self.cookie_name.replace("session", "server") if self.spec.sticky else None,
         )
@@ -240,10 +302,28 @@ class Cluster:
         )
 
     def _server(self, name: str) -> Server:
-        return next(server for server in self.servers if server.name == name)
+        named = {server.name: server for server in self.servers}
+        if name not in named:
+            raise LabError(f"{self.spec.name} has no server {name!r}; it has: {', '.join(named)}")
+        return named[name]
 
-    def _alive(self) -> list[Server]:
-        return [server for server in self.servers if server.alive]
+    def _living(self, name: str, what: str) -> Server:
+        server = self._server(name)
+        if not server.alive:
+            raise ServerFailed(f"{self.spec.name}: {name} is dead, so it cannot be {what}")
+        return server
+
+    def _ask_all(self, what: str, answer: type[_Made]) -> dict[str, _Made]:
+        """Ask every server that can answer; one that dies or is paused meanwhile is left out, too."""
+        answers = {}
+        for server in self.servers:
+            try:
+                if server.process.serves:
+                    answers[server.name] = self._ask(server, what, answer)
+            except ServerFailed:
+                if server.process.serves and not server.process.ends_within(DEATH_SECONDS):
+                    raise
+        return answers
 
     def _ask(self, server: Server, what: str, answer: type[_Made]) -> _Made:
         try:
@@ -253,6 +333,18 @@ class Cluster:
         except (requests.RequestException, msgspec.DecodeError) as error:
             text = f"{self.spec.name}: {server.name} does not answer the lab about its {what}: {error}"
             raise ServerFailed(f"{text} (log: {server.process.plan.log})") from error
+
+
+def _bound_again(url: str) -> socket.socket:
+    """Return a socket bound to the port of a server that was killed: the kernel closes the old one a moment later."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            return bound_socket(_port_of(url))
+        except PortsExhausted:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _port(sock: socket.socket) -> int:

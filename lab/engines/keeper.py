@@ -50,6 +50,7 @@ class Process:
         self._stop_signal = stop_signal
         self._keeper = keeper
         self._stopping = threading.Lock()
+        self.to_end = False  # the lab itself ends it, or has
 
     @property
     def alive(self) -> bool:
@@ -70,12 +71,18 @@ class Process:
                 os.kill(pid, signum)
 
     def kill(self) -> None:
-        """End it at once, as a crash would (SIGKILL)."""
-        self.signal(signal.SIGKILL)
+        """End it and its children at once, as a crash would (SIGKILL); they are gone when this returns."""
+        self.to_end = True
+        family = self._frozen_family()
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         self._ended()
+        _wait_until(lambda: all(map(_has_ended, family)))
 
     def stop(self) -> None:
         """Ask it to end, insist after `GRACE_SECONDS`. Stopping what has ended is no error."""
+        self.to_end = True
         with self._stopping:
             if self.alive:
                 self._popen.send_signal(self._stop_signal)
@@ -84,27 +91,30 @@ class Process:
                     self._popen.wait(GRACE_SECONDS)
             self.kill()
 
-    def wait_until(self, ready: Callable[[], bool], *, unless: str | None = None) -> bool:
+    def wait_until(
+        self, ready: Callable[[], bool], *, unless: str | None = None, seconds: float = START_SECONDS
+    ) -> bool:
         """Wait until `ready()`, or until the program has ended.
 
         Args:
             ready: whether it is.
             unless: stop waiting when it writes this to its log.
+            seconds: how long to wait at most.
 
         Returns:
             Whether it is ready.
 
         Raises:
-            EngineFailed: it neither got ready nor ended within `START_SECONDS`.
+            EngineFailed: it neither got ready nor ended in this time.
         """
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + seconds
         while self.alive:
             if ready():
                 return True
             if unless and self.said(unless):
                 return False
             if time.monotonic() > deadline:
-                raise EngineFailed(f"{self.name} did not get ready within {START_SECONDS:.0f} s. {self.last_words()}")
+                raise EngineFailed(f"{self.name} did not get ready within {seconds:.0f} s. {self.last_words()}")
             time.sleep(0.005)
         return False
 
@@ -137,6 +147,16 @@ class Process:
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
+
+    def _frozen_family(self) -> list[psutil.Process]:
+        """Stop the program, so that it starts no child unseen, and return it with all it has; empty if it has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self.alive:
+                program = psutil.Process(self.pid)
+                program.suspend()
+                _wait_until(lambda: _has_ended(program) or program.status() == psutil.STATUS_STOPPED)
+                return [program, *program.children(recursive=True)]
+        return []
 
     def _ended(self) -> None:
         self._popen.wait()
@@ -234,10 +254,10 @@ class Keeper:
         """See that everything that was started still runs.
 
         Raises:
-            EngineFailed: a program has ended that nobody stopped.
+            EngineFailed: a program has ended that the lab did not end itself.
         """
         with self._lock:
-            ended = next((process for process in self._processes if not process.alive), None)
+            ended = next((one for one in self._processes if not one.to_end and not one.alive), None)
         if ended is not None:
             raise EngineFailed(f"{ended.name} has ended while it was needed. {ended.last_words()}")
 
@@ -247,6 +267,20 @@ class Keeper:
             if process in self._processes:
                 self._processes.remove(process)
                 self._watchdog.forget(process.pid)
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether a process is gone, or a zombie: whoever inherits an orphan may be slow to reap it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def _wait_until(come: Callable[[], bool]) -> None:
+    """Wait for what the kernel is about to do."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while not come() and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _group_of(user: str) -> int:

@@ -9,20 +9,22 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from functools import partial
 from importlib import resources
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Self
 
 import jinja2
 import msgspec
 
+from lab.engines.engine import Engine
 from lab.engines.find import as_numbers, find_program, version_of
 from lab.engines.ports import HOST, on_free_port
 from lab.errors import EngineFailed, EngineMissing, from_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Sequence
 
     from lab.engines.keeper import Keeper, Process
 
@@ -61,16 +63,67 @@ class Traffic(msgspec.Struct, frozen=True):
     by_server: dict[str, int]
 
 
-class Nginx:
+class Upstream(msgspec.Struct, frozen=True):
+    """A server behind a balancer.
+
+    Attributes:
+        address: `127.0.0.1:40001`.
+        route: names it in the shopper's cookie, and tells nothing: nginx's own name for it is a digest of the address.
+    """
+
+    address: str
+    route: str
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the generated configuration of a balancer is made from.
+
+    Attributes:
+        folder: where it works.
+        access_log: path of its access log.
+        port: where it listens.
+        servers: those behind it.
+        sticky_cookie: the cookie that binds a shopper to a server; None for plain round robin.
+    """
+
+    folder: Path
+    access_log: Path
+    port: int
+    servers: tuple[Upstream, ...]
+    sticky_cookie: str | None
+
+    def write(self, drained: Collection[str] = ()) -> None:
+        """Write `nginx.conf`.
+
+        Args:
+            drained: addresses of the servers that get no new shoppers.
+        """
+        template = (resources.files("lab.engines") / "nginx.conf.j2").read_text()
+        config = jinja2.Template(template, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).render(
+            msgspec.structs.asdict(self),
+            drained=drained,
+            # Root's workers would become `nobody`, who cannot read beneath a private home. All else runs as root, too.
+            user=f"root {grp.getgrgid(0).gr_name}" if os.geteuid() == 0 else "",
+            max_fails=MAX_FAILS,
+            fail_timeout_seconds=FAIL_TIMEOUT_SECONDS,
+            connect_timeout_ms=int(CONNECT_TIMEOUT_SECONDS * 1000),
+            read_timeout_ms=int(READ_TIMEOUT_SECONDS * 1000),
+        )
+        (self.folder / "nginx.conf").write_text(config)
+
+
+class Nginx(Engine):
     """A running balancer."""
 
     durability = "keeps nothing"
 
-    def __init__(self, url: str, process: Process, access_log: Path, version: str) -> None:
-        self.url = url
-        self.access_log = access_log
+    def __init__(self, settings: Settings, process: Process, launch: Callable[[], Process], version: str) -> None:
+        super().__init__("nginx", process, launch)
+        self.url = f"http://{HOST}:{settings.port}"
+        self.access_log = settings.access_log
         self.version = version
-        self._process = process
+        self._settings = settings
+        self._drained: frozenset[str] = frozenset()
 
     @staticmethod
     def find() -> Path:
@@ -106,43 +159,51 @@ class Nginx:
             EngineFailed: it does not start.
         """
         program = cls.find()
-        access_log = keeper.logs / f"{name}.access.log"
         try:
             folder = _prepare(keeper.folder / name, static)
         except OSError as error:
             raise from_os_error(error) from error
+        settings = partial(
+            Settings,
+            folder=folder,
+            access_log=(keeper.logs / f"{name}.access.log").resolve(),
+            servers=tuple(Upstream(server, token_hex(8)) for server in servers),
+            sticky_cookie=sticky_cookie,
+        )
 
-        def launch(port: int) -> Process:
-            _write_config(folder, port, servers, access_log, sticky_cookie)
+        def launch() -> Process:
             return keeper.launch(name, [program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"])
 
-        process, port = on_free_port("nginx", launch, lambda process, _: _is_ready(folder, process.pid))
-        return cls(f"http://{HOST}:{port}", process, access_log, version_of(program, "-v"))
+        def launch_on(port: int) -> Process:
+            settings(port=port).write()
+            return launch()
+
+        process, port = on_free_port("nginx", launch_on, lambda process, _: _is_ready(folder, process.pid))
+        return cls(settings(port=port), process, launch, version_of(program, "-v"))
 
     @property
     def pid(self) -> int:
         """The master's process id."""
-        return self._process.pid
+        return self._own("asked").pid
 
-    def pids(self) -> tuple[int, ...]:
-        """Return the master and its worker, to count CPU time of."""
-        return self._process.pids()
+    def drain(self, address: str) -> None:
+        """Send a server no new shoppers; return when no request goes by the old rule any more.
 
-    def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
-        self._process.kill()
+        Those whom a cookie binds to it stay; where there are none, as in plain round robin, it gets nothing. No request
+        is lost: nginx starts another worker, and lets the old one finish what it has begun.
 
-    def pause(self) -> None:
-        """Freeze it: connections stay open and nothing answers."""
-        self._process.signal(signal.SIGSTOP)
+        Raises:
+            EngineFailed: nginx does not take the new configuration.
+        """
+        self._reconfigure(self._drained | {address})
 
-    def resume(self) -> None:
-        """Thaw a frozen balancer."""
-        self._process.signal(signal.SIGCONT)
+    def undrain(self, address: str) -> None:
+        """Let new shoppers come to a server again.
 
-    def stop(self) -> None:
-        """End it in good order."""
-        self._process.stop()
+        Raises:
+            EngineFailed: see `drain`.
+        """
+        self._reconfigure(self._drained - {address})
 
     def flush(self) -> None:
         """Bring every line of the access log to the disk.
@@ -156,12 +217,12 @@ class Nginx:
             with suppress(urllib.error.HTTPError):
                 urllib.request.urlopen(f"{self.url}/_mark?id={mark}", timeout=READ_TIMEOUT_SECONDS)  # noqa: S310 - our own
         except OSError as error:
-            raise EngineFailed(f"nginx does not answer. {self._process.last_words()}") from error
+            raise EngineFailed(f"nginx does not answer. {self._own('asked').last_words()}") from error
         deadline = time.monotonic() + _FLUSH_SECONDS
         while mark not in _tail(self.access_log):
             if time.monotonic() > deadline:
                 raise EngineFailed(f"nginx does not write its access log {self.access_log}")
-            for worker in self._process.pids()[1:]:
+            for worker in self.pids()[1:]:
                 os.kill(worker, signal.SIGUSR1)
             time.sleep(0.01)
 
@@ -173,6 +234,21 @@ class Nginx:
         """
         self.flush()
         return read_access_log(self.access_log)
+
+    def _reconfigure(self, drained: frozenset[str]) -> None:
+        if drained == self._drained:
+            return
+        process = self._living("told whom to drain")
+        self._settings.write(drained)
+        self._drained = drained
+        old = set(process.pids()[1:])
+        os.kill(process.pid, signal.SIGHUP)
+        # The new worker first, or a moment without any would look like success.
+        if not process.wait_until(lambda: bool(new := set(process.pids()[1:])) and not new & old):
+            raise process.failure("nginx ended while it took a new configuration")
+
+    def _is_up(self, process: Process) -> bool:
+        return _is_ready(self._settings.folder, process.pid)
 
 
 def read_access_log(path: Path) -> Traffic:
@@ -197,25 +273,6 @@ def _prepare(folder: Path, static: Path) -> Path:
     folder.mkdir()
     (folder / "static").symlink_to(static.resolve())
     return folder
-
-
-def _write_config(folder: Path, port: int, servers: Sequence[str], access_log: Path, sticky_cookie: str | None) -> None:
-    template = (resources.files("lab.engines") / "nginx.conf.j2").read_text()
-    config = jinja2.Template(template, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).render(
-        port=port,
-        # As root, workers would become `nobody`, who cannot read beneath a private home. All else runs as root, too.
-        user=f"root {grp.getgrgid(0).gr_name}" if os.geteuid() == 0 else "",
-        # Opaque routes: nginx's own would tell a server's address.
-        servers=[{"address": server, "route": token_hex(8)} for server in servers],
-        sticky_cookie=sticky_cookie,
-        access_log=access_log.resolve(),
-        folder=folder,
-        max_fails=MAX_FAILS,
-        fail_timeout_seconds=FAIL_TIMEOUT_SECONDS,
-        connect_timeout_ms=int(CONNECT_TIMEOUT_SECONDS * 1000),
-        read_timeout_ms=int(READ_TIMEOUT_SECONDS * 1000),
-    )
-    (folder / "nginx.conf").write_text(config)
 
 
 def _is_ready(folder: Path, pid: int) -> bool:

@@ -7,18 +7,21 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from functools import partial
 from secrets import token_hex, token_urlsafe
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
+from lab.engines.engine import Engine
 from lab.engines.find import as_numbers, find_program, version_of
 from lab.engines.ports import HOST, on_free_port
 from lab.engines.user import open_to_all, other_user
 from lab.errors import EngineFailed, from_os_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lab.engines.keeper import Keeper, Process
@@ -40,22 +43,29 @@ _CONFIG = {
 }
 
 
-class PostgreSQL:
+class PostgreSQL(Engine):
     """A database of the lab's own: on its own server, or on the one that `LAB_DATABASE_URL` names."""
 
     def __init__(
-        self, url: str, process: Process | None = None, data: Path | None = None, *, at: str | None = None
+        self,
+        url: str,
+        process: Process | None = None,
+        launch: Callable[[], Process] | None = None,
+        data: Path | None = None,
+        *,
+        at: str | None = None,
     ) -> None:
         """Ask a running server what it is.
 
         Args:
             url: the database.
             process: the server, where it is the lab's own.
+            launch: starts it again, likewise.
             data: its data folder, likewise.
             at: where the database is to be dropped from in the end, where it is not.
         """
+        super().__init__("PostgreSQL", process, launch)
         self.url = url
-        self._process = process
         self._data = data
         self._at = at
         with psycopg.connect(url, connect_timeout=5) as connection:
@@ -95,46 +105,39 @@ class PostgreSQL:
             # SIGQUIT, because the data is thrown away: no last checkpoint.
             return keeper.launch("postgresql", command, stop_signal=signal.SIGQUIT, user=user)
 
-        process, port = on_free_port("PostgreSQL", launch, lambda *_: _is_ready(data))
-        return cls(f"postgresql://lab:{password}@{HOST}:{port}/postgres", process, data)
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id; None where the server is not the lab's own."""
-        return self._process.pid if self._process else None
-
-    def pids(self) -> tuple[int, ...]:
-        """Return the postmaster and all its children, to count CPU time of; empty where they are not the lab's own."""
-        return self._process.pids() if self._process else ()
+        process, port = on_free_port("PostgreSQL", launch, lambda process, _: _is_ready(data, process))
+        return cls(f"postgresql://lab:{password}@{HOST}:{port}/postgres", process, partial(launch, port), data)
 
     def kill(self) -> None:
-        """End the server and its children as a crash would (SIGKILL)."""
-        if self._process:
-            segment = _shared_memory(self._data)
-            self._process.kill()
-            if segment is not None:
-                # As its owner: root may not remove another user's segment in every container.
-                with suppress(FileNotFoundError):
-                    subprocess.run(["ipcrm", "-m", str(segment)], user=other_user(), check=False, capture_output=True)
+        """End the server and its children as a crash would (SIGKILL).
 
-    def pause(self) -> None:
-        """Freeze the server and its children: connections stay open and nothing answers."""
-        if self._process:
-            self._process.signal(signal.SIGSTOP)
+        What such a crash leaves behind of a server whose processes are all gone goes as well: the segment of shared
+        memory, which the kernel would keep for good, and the file with its process id, which may become another's.
 
-    def resume(self) -> None:
-        """Thaw a frozen server."""
-        if self._process:
-            self._process.signal(signal.SIGCONT)
+        Raises:
+            LabError: the server is not the lab's own.
+        """
+        if not self._own("killed").alive:
+            return  # whatever ended it: PostgreSQL itself sees at its start whether any of its processes still lives
+        segment = _shared_memory(self._data)
+        super().kill()
+        if self._data:
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+        if segment is not None:
+            # As its owner: root may not remove another user's segment in every container.
+            with suppress(FileNotFoundError):
+                subprocess.run(["ipcrm", "-m", str(segment)], user=other_user(), check=False, capture_output=True)
 
     def stop(self) -> None:
         """End the server; on one that is not the lab's own, drop the lab's database."""
-        if self._process:
-            self._process.stop()
-        elif self._at:
+        super().stop()
+        if self._at:
             with suppress(psycopg.Error), psycopg.connect(self._at, autocommit=True, connect_timeout=5) as connection:
                 name = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(self.url)["dbname"]))
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+    def _is_up(self, process: Process) -> bool:
+        return self._data is not None and _is_ready(self._data, process)
 
 
 def _programs(postgres: Path, keeper: Keeper, user: str | None) -> Path:
@@ -172,10 +175,11 @@ def _initialise(programs: Path, data: Path, keeper: Keeper, user: str | None) ->
     return password
 
 
-def _is_ready(data: Path) -> bool:
-    """Whether this very server accepts connections: it says so in the last line of `postmaster.pid`."""
-    with suppress(FileNotFoundError):
-        return (data / "postmaster.pid").read_text().rstrip().endswith("ready")
+def _is_ready(data: Path, process: Process) -> bool:
+    """Whether this very server accepts connections, its recovery over: it says so in `postmaster.pid`."""
+    with suppress(FileNotFoundError, IndexError):
+        lines = (data / "postmaster.pid").read_text().split()
+        return lines[0] == str(process.pid) and lines[-1] == "ready"
     return False
 
 

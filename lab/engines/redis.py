@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from lab.engines.engine import Engine
 from lab.engines.find import find_program
 from lab.engines.ports import HOST, on_free_port
 from lab.errors import EngineFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lab.engines.keeper import Keeper, Process
@@ -33,12 +36,12 @@ _CONFIG = {
 }
 
 
-class Redis:
+class Redis(Engine):
     """A Redis server: the lab's own, or one that `LAB_REDIS_URL` names."""
 
-    def __init__(self, url: str, process: Process | None = None) -> None:
+    def __init__(self, url: str, process: Process | None = None, launch: Callable[[], Process] | None = None) -> None:
+        super().__init__("Redis", process, launch)
         self.url = url
-        self._process = process
         with self.connect() as client:
             self.version = str(client.info("server")["redis_version"])
             self.durability = _durability(client)
@@ -66,41 +69,17 @@ class Redis:
 
         def launch(port: int) -> Process:
             folder = keeper.folder / f"redis-{port}"
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             options = _CONFIG | {"port": str(port), "dir": str(folder)}
             words = (word for key, value in options.items() for word in (f"--{key}", value))
             return keeper.launch("redis", [program, *words])
 
         process, port = on_free_port("Redis", launch, _answers)
-        return cls(f"redis://{HOST}:{port}/0", process)
+        return cls(f"redis://{HOST}:{port}/0", process, partial(launch, port))
 
     def connect(self) -> redis.Redis:
         """Return a client for the lab's own questions."""
         return redis.Redis.from_url(self.url, socket_timeout=5.0, socket_connect_timeout=5.0)
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id; None where it is not the lab's own."""
-        return self._process.pid if self._process else None
-
-    def pids(self) -> tuple[int, ...]:
-        """Return the process ids to count CPU time of; empty where the server is not the lab's own."""
-        return self._process.pids() if self._process else ()
-
-    def kill(self) -> None:
-        """End the server as a crash would (SIGKILL)."""
-        if self._process:
-            self._process.kill()
-
-    def pause(self) -> None:
-        """Freeze the server: connections stay open and nothing answers."""
-        if self._process:
-            self._process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Thaw a frozen server."""
-        if self._process:
-            self._process.signal(signal.SIGCONT)
 
     def clear(self, prefix: str) -> None:
         """Remove the lab's keys from a server that is not its own; the lab's own server goes with all it holds."""
@@ -109,17 +88,19 @@ class Redis:
                 for key in client.scan_iter(match=f"{prefix}*", count=1000):
                     client.unlink(key)
 
-    def stop(self) -> None:
-        """End the server in good order; its data goes with the lab's temporary folder."""
-        if self._process:
-            self._process.stop()
+    def _is_up(self, process: Process) -> bool:
+        return _answers(process, urlsplit(self.url).port or 0)
 
 
 def _answers(process: Process, port: int) -> bool:
-    """Whether this very process answers on the port: another one may have been faster to bind it."""
+    """Whether this very process answers on the port, and has read its data.
+
+    Another one may have been faster to bind the port.
+    """
     try:
         with redis.Redis(host=HOST, port=port, socket_timeout=1.0, retry=_NO_RETRY) as client:
-            return bool(client.ping()) and int(client.info("server")["process_id"]) == process.pid
+            facts = client.info()
+            return facts["process_id"] == process.pid and not facts["loading"] and bool(client.ping())
     except redis.RedisError:
         return False
 

@@ -37,7 +37,10 @@ class ServerProcess:
         self.plan = plan
         self.pid = pid
         self._report = report
+        self._lock = threading.Lock()
+        self._said = b""
         self._ended = False
+        self._paused = False
 
     def wait_until_ready(self) -> None:
         """Wait until it serves shoppers.
@@ -46,33 +49,58 @@ class ServerProcess:
             ServerFailed: it cannot, or does not within `START_SECONDS`.
         """
         name = f"{self.plan.server} ({self.plan.strategy})"
-        if not _readable(self._report, START_SECONDS):
-            raise ServerFailed(f"{name} did not get ready within {START_SECONDS:.0f} s (log: {self.plan.log})")
-        line = os.read(self._report, 65536).partition(b"\n")[0]
-        if not line:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._has_ended() and not self._reported:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{name} did not get ready within {START_SECONDS:.0f} s (log: {self.plan.log})")
+            time.sleep(0.001)
+        if not self._reported:
             raise ServerFailed(f"{name} died while it started (log: {self.plan.log})")
-        report = msgspec.json.decode(line, type=Report)
+        report = msgspec.json.decode(self._said, type=Report)
         if report.error is not None:
             raise ServerFailed(f"{name} did not start. {report.error} (log: {self.plan.log})")
 
     @property
+    def serves(self) -> bool:
+        """Whether it runs, has said that it serves, and is not paused."""
+        return self.alive and self._reported and not self._paused
+
+    @property
     def alive(self) -> bool:
         """Whether it still runs."""
-        return not self._wait_for_end(0)
+        return not self._has_ended()
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open, and new ones are made, but nothing answers."""
+        self._paused = True
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Thaw it."""
+        self._signal(signal.SIGCONT)
+        self._paused = False
 
     def kill(self) -> None:
         """End it as a crash would (SIGKILL)."""
         self._signal(signal.SIGKILL)
-        self._wait_for_end(STOP_SECONDS)
+        self.ends_within(STOP_SECONDS)
 
     def terminate(self) -> None:
-        """Ask it to finish its requests and end; returns at once."""
+        """Ask it to finish its requests and end, thawed if it was frozen; returns at once."""
         self._signal(signal.SIGTERM)
+        self.resume()
 
     def close(self) -> None:
         """Wait until it has ended after `terminate`; insist after `STOP_SECONDS`."""
-        if not self._wait_for_end(STOP_SECONDS):
+        if not self.ends_within(STOP_SECONDS):
             self.kill()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for its end, which is the end of its pipe; return whether it came."""
+        deadline = time.monotonic() + seconds
+        while not self._has_ended() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return self._ended
 
     def _signal(self, signum: int) -> None:
         # Its id cannot be another's before its pipe has ended, except for the moment of its death.
@@ -80,14 +108,19 @@ class ServerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
 
-    def _wait_for_end(self, seconds: float) -> bool:
-        """Wait for the end of its pipe; return whether it came."""
-        deadline = time.monotonic() + seconds
-        while not self._ended and _readable(self._report, max(0.0, deadline - time.monotonic())):
-            if not os.read(self._report, 65536):
-                os.close(self._report)
-                self._ended = True
-        return self._ended
+    def _has_ended(self) -> bool:
+        with self._lock:
+            while not self._ended and _readable(self._report, 0):
+                said = os.read(self._report, 65536)
+                self._said += said
+                if not said:
+                    os.close(self._report)
+                    self._ended = True
+            return self._ended
+
+    @property
+    def _reported(self) -> bool:
+        return self._said.endswith(b"\n")
 
 
 class ForkServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import threading
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from lab.engines import find, ports, postgresql, user
 from lab.engines import redis as redis_module
 from lab.engines.postgresql import PostgreSQL
 from lab.engines.redis import Redis
-from lab.errors import EngineFailed, EngineMissing
+from lab.errors import EngineFailed, EngineMissing, LabError
 from tests.processes import alive, sockets
 
 ENGINES = pytest.mark.parametrize("engine", [Redis, PostgreSQL], ids=["redis", "postgresql"])
@@ -96,6 +97,142 @@ def test_killed_is_gone_at_once_with_its_children(engine, own_keeper):
     assert running.pid not in shared_memory_segments() - before
 
 
+def put(url, count):
+    """Keep so many values in an engine, each acknowledged."""
+    if url.startswith("redis"):
+        with redis.Redis.from_url(url) as client:
+            for number in range(count):
+                assert client.set(f"n{number}", number)
+    else:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept (n int PRIMARY KEY)")
+            for number in range(count):
+                connection.execute("INSERT INTO kept VALUES (%s)", [number])
+
+
+def count_kept(url):
+    """Return how many values an engine has, asked once: it is to answer as soon as `restart` returns."""
+    if url.startswith("redis"):
+        with redis.Redis.from_url(url, retry=None) as client:
+            return client.dbsize()
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT count(*) FROM kept").fetchone()[0]
+
+
+@ENGINES
+def test_killed_comes_back_on_its_port_with_all_that_was_acknowledged(engine, own_keeper):
+    """An engine that was killed, or is paused, or runs, answers as before once `restart` returns, and lost nothing."""
+    running = engine.start(own_keeper)
+    url = running.url
+    put(url, 300)
+    before = shared_memory_segments() - {running.pid}
+    for harm in (running.kill, running.pause, lambda: None):
+        pids = running.pids()
+        harm()
+        running.restart()
+        assert running.url == url
+        assert count_kept(url) == 300
+        assert not set(pids) & set(alive(pids))
+        assert not set(pids) & (shared_memory_segments() - before)
+        assert running.pid in running.pids()
+    running.stop()
+    assert not answers(url)
+
+
+@ENGINES
+def test_a_kill_on_purpose_is_not_complained_about(engine, own_keeper):
+    """The keeper is content while an engine is dead that the lab has killed, and after it has come back."""
+    running = engine.start(own_keeper)
+    running.kill()
+    own_keeper.check()
+    running.restart()
+    own_keeper.check()
+    psutil.Process(running.pid).kill()
+    with pytest.raises(EngineFailed, match="has ended while it was needed"):
+        wait_until_it_complains(own_keeper)
+
+
+def wait_until_it_complains(keeper):
+    """Let the keeper check until it raises."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        keeper.check()
+        time.sleep(0.01)
+
+
+@ENGINES
+def test_what_is_dead_is_neither_paused_nor_resumed(engine, own_keeper):
+    """Pausing a dead engine is one clear line; killing it again is no error."""
+    running = engine.start(own_keeper)
+    running.kill()
+    running.kill()
+    for act in (running.pause, running.resume):
+        with pytest.raises(EngineFailed, match=r"^(Redis|PostgreSQL) does not run, so it cannot be (paused|resumed)$"):
+            act()
+
+
+@ENGINES
+def test_an_engine_whose_port_is_taken_does_not_come_back(engine, own_keeper):
+    """When another program has the port meanwhile, `restart` says so in one line and leaves nothing half alive."""
+    running = engine.start(own_keeper)
+    port = urlsplit(running.url).port
+    running.kill()
+    with socket.socket() as taker:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taker.bind(("127.0.0.1", port))
+        taker.listen()
+        with pytest.raises(EngineFailed, match=r"^(Redis|PostgreSQL) did not come back\. Its last words: .+$"):
+            running.restart()
+    assert running.pids() == ()
+    running.restart()
+    assert answers(running.url)
+
+
+def test_redis_has_read_its_data_when_it_is_back(own_keeper):
+    """Reading takes Redis a while, in which it refuses everything: `restart` waits until that is over."""
+    running = Redis.start(own_keeper)
+    with running.connect() as client:
+        client.eval("for n = 1, 300000 do redis.call('SET', 'n' .. n, n) end return 0", 0)
+    running.kill()
+    running.restart()
+    assert count_kept(running.url) == 300_000
+
+
+def test_no_process_of_a_killed_postgresql_outlives_the_kill(own_keeper):
+    """Connections that were just opening are gone, too: two servers on one data folder would ruin it."""
+    running = PostgreSQL.start(own_keeper)
+    data = str(running._data)
+    for _ in range(3):
+        stop = threading.Event()
+        clients = [threading.Thread(target=knock, args=(running.url, stop)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        family = set(running.pids())
+        while not set(running.pids()) - family:
+            pass
+        running.kill()
+        assert [one for one in psutil.process_iter() if works_in(one, data)] == []
+        stop.set()
+        for client in clients:
+            client.join()
+        running.restart()
+    assert answers(running.url)
+
+
+def knock(url, stop):
+    """Open connections, one after the other."""
+    while not stop.is_set():
+        answers(url)
+
+
+def works_in(process, folder):
+    """Return whether a process lives and works in this folder."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == folder
+    except psutil.Error:
+        return False
+
+
 @ENGINES
 def test_paused_says_nothing_until_resumed(engine, own_keeper):
     """A paused engine accepts connections and says nothing; resumed, it goes on; paused, it can still be stopped."""
@@ -159,8 +296,10 @@ def test_an_existing_engine_is_used_and_left_running(engine, redis_engine, postg
     assert answers(borrowed.url)
     assert borrowed.pid is None
     assert borrowed.pids() == ()
-    for act in (borrowed.pause, borrowed.kill, borrowed.stop):
-        act()
+    for act in (borrowed.pause, borrowed.resume, borrowed.kill, borrowed.restart):
+        with pytest.raises(LabError, match=r"^this (Redis|PostgreSQL) is not the lab's own, so it is not \w+$"):
+            act()
+    borrowed.stop()
     assert answers(existing.url)
 
 
