@@ -8,7 +8,7 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare report up test check bench lock clean
+.PHONY: help setup compare failover report up test check bench lock clean
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -18,6 +18,9 @@ setup: ## make the environment and fetch the engines, no run (PYTHON=python3.13 
 
 compare: setup ## measure the strategies, then table and report (SERVERS RATE BLOCKS QUICK=1 FULL=1 SEED STRATEGIES WRITES REPLICATION OUT)
 	@exec $(LAB) compare $(OPTIONS)
+
+failover: setup ## kill and stop servers and engines under load: what is lost, for how long (SERVERS RATE QUICK=1 SEED STRATEGIES OUT)
+	@exec $(LAB) failover $(OPTIONS)
 
 report: setup ## draw charts and page again from a run's files (RUN=results/compare-…, the latest if not given)
 	@exec $(LAB) report "$${RUN:-results/latest}"
@@ -38,7 +41,8 @@ check: ## while developing: put format and lint right where a tool can, then tes
 	.venv/bin/python -m ruff check --fix .
 	@$(MAKE) --no-print-directory test
 
-bench: setup ## what the lab itself costs: every file in benchmarks/ (QUICK=1)
+bench: ## what the lab itself costs, and a session: every file in benchmarks/ (QUICK=1)
+	@$(PYTHON) lab/bootstrap.py --tests
 	@for file in benchmarks/[a-z]*.py; do .venv/bin/python -m benchmarks.$$(basename $$file .py) $(if $(QUICK),--quick) || exit; done
 
 lock: ## refresh requirements.lock from pyproject.toml
