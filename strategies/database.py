@@ -4,10 +4,13 @@ A load is one SELECT, a save one UPDATE that merges what the request changed: `(
 prepared statement in a transaction of its own, so that it costs one round trip.
 
 Expired rows answer no statement and are swept in small batches. The deadlines carry no index, on purpose: an update
-that touches no indexed column can stay on its page (HOT), and `fillfactor` leaves it the room.
+that touches no indexed column can stay on its page (HOT), and `fillfactor` leaves it the room. A sweep therefore walks
+through the table, a stretch of pages at a time.
 
 Warning:
-    Every save leaves a dead row version behind for vacuum, and waits for the log to reach the disk.
+    Every save leaves a dead row version behind, and waits for the log to reach the disk. Sessions beyond 2 kB are kept
+    in pieces in the table's TOAST relation, and every save writes all their pieces anew; what that leaves behind only
+    vacuum removes. `docs/database.md` has the figures.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ CONNECTIONS_PER_SERVER = 4
 """As many as a server of the lab has threads."""
 
 _SWEEP_BATCH = 200
+_SWEEP_PAGES = 1024  # 8 MiB: what one statement of a sweep reads at most
 _TABLE_LOCK = 7_305_428_113  # any number, the same for all who create such tables
 _NAMESPACE = re.compile(r"[A-Za-z0-9_]{1,63}")
 
@@ -56,8 +60,14 @@ CREATE TABLE IF NOT EXISTS "{table}" (
     data jsonb NOT NULL,
     idle_deadline timestamptz NOT NULL,
     absolute_deadline timestamptz NOT NULL
-) WITH (fillfactor = 80)
+) WITH (
+    fillfactor = 80,
+    toast.autovacuum_vacuum_threshold = 1000,
+    toast.autovacuum_vacuum_scale_factor = 0.05,
+    toast.autovacuum_vacuum_cost_delay = 0
+)
 """
+"""Without the last, PostgreSQL slows its vacuum down so much that it falls behind a load of large sessions."""
 
 _STATEMENTS = {
     "create": """
@@ -85,12 +95,17 @@ _STATEMENTS = {
         WHERE handle = $1::text AND idle_deadline > now()
     """,
     "delete": """DELETE FROM "{table}" WHERE handle = $1::text""",
-    "sweep": """
-        DELETE FROM "{table}" WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM "{table}" WHERE idle_deadline <= now() LIMIT {batch} FOR UPDATE SKIP LOCKED))
-        RETURNING 1
-    """,
 }
+
+# Rows that another server is sweeping, or a shopper is saving, are skipped rather than waited for.
+_SWEEP = """
+    WITH swept AS (
+        DELETE FROM "{table}" WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM "{table}" WHERE ctid >= $1::tid AND ctid < $2::tid AND idle_deadline <= now()
+            LIMIT {batch} FOR UPDATE SKIP LOCKED))
+        RETURNING 1)
+    SELECT count(*), pg_relation_size('"{table}"') / current_setting('block_size')::bigint FROM swept
+"""
 
 
 class DatabaseStore(SessionStore):
@@ -107,6 +122,8 @@ class DatabaseStore(SessionStore):
         statements = {name: _fill_in(sql, settings) for name, sql in _STATEMENTS.items()}
         url = settings.database_url or ""
         self._connections = Connections(url, statements, CONNECTIONS_PER_SERVER, settings.timeout_seconds)
+        self._for_sweeps = Connections(url, {"sweep": _fill_in(_SWEEP, settings)}, 1, settings.timeout_seconds)
+        self._next_page = 0
         self._calls = Calls()
         self._sweeper = Sweeper(self._sweep, settings.sweep_seconds)
 
@@ -130,6 +147,7 @@ class DatabaseStore(SessionStore):
         """End the sweeper and close the connections; the rows stay."""
         self._sweeper.stop()
         self._connections.close()
+        self._for_sweeps.close()
 
     def create(self, handle: str, session: NewSession) -> str:
         """Insert a row."""
@@ -145,7 +163,7 @@ class DatabaseStore(SessionStore):
             raise SessionExists(handle)
         return _text(rows[0][0])
 
-    def load(self, handle: str, *, ask_peers: bool = False) -> SessionRecord | None:  # noqa: ARG002 - one copy
+    def load(self, handle: str) -> SessionRecord | None:
         """Select a live row."""
         self._calls.add("loads")
         rows = self._connections.run("load", handle.encode())
@@ -199,9 +217,13 @@ class DatabaseStore(SessionStore):
             **self._calls.totals(),
         )
 
-    def _sweep(self) -> None:
-        while len(self._connections.run("sweep")) == _SWEEP_BATCH:
-            pass
+    def _sweep(self) -> bool:
+        """Delete a batch of expired rows from a stretch of pages; return whether the table goes on."""
+        first, end = self._next_page, self._next_page + _SWEEP_PAGES
+        ((swept, pages),) = self._for_sweeps.run("sweep", _page_start(first), _page_start(end))
+        if int(_text(swept)) < _SWEEP_BATCH:
+            self._next_page = end if end < int(_text(pages)) else 0
+        return self._next_page > 0 or int(_text(swept)) == _SWEEP_BATCH
 
 
 def _fill_in(sql: str, settings: StoreSettings) -> str:
@@ -215,6 +237,10 @@ def _fill_in(sql: str, settings: StoreSettings) -> str:
 
 def _connect_seconds(settings: StoreSettings) -> int:
     return max(2, round(settings.timeout_seconds))  # libpq takes whole seconds, from 2
+
+
+def _page_start(page: int) -> bytes:
+    return f"({page},0)".encode()
 
 
 def _record(row: Row) -> SessionRecord:

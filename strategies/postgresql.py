@@ -76,7 +76,7 @@ class Connections:
         except (OperationalError, StoreUnavailable) as error:
             if connection is not None:
                 connection.finish()
-            raise StoreUnavailable(f"PostgreSQL: {error}") from error
+            raise StoreUnavailable(f"PostgreSQL: {' '.join(str(error).split())}") from error
         finally:
             self._free.release()
 
@@ -145,11 +145,20 @@ def _finish(connection: PGconn, deadline: float) -> PGresult:
         if result is None:
             break
         if result.status not in _SUCCESS:
-            raise StoreUnavailable(result.get_error_message())
+            raise _refusal(result)
         last = result
     if last is None:
         raise StoreUnavailable("no result")
     return last
+
+
+def _refusal(result: PGresult) -> StoreUnavailable:
+    """Return what PostgreSQL refused, without its details and context: they repeat the session's values."""
+    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
+    state = result.error_field(pq.DiagnosticField.SQLSTATE)
+    if message is None or state is None:  # libpq's own: the connection was lost
+        return StoreUnavailable(result.get_error_message())
+    return StoreUnavailable(f"{message.decode(errors='replace')} (SQLSTATE {state.decode()})")
 
 
 def _rows(result: PGresult) -> list[Row]:
