@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from flask.sessions import SessionMixin
+from werkzeug.exceptions import ServiceUnavailable
 
 from strategies.contract import Changes, SessionRecord
 
@@ -110,7 +112,7 @@ class StoredSession(SessionMixin):
         if name not in self._values:
             if name in self._dropped:
                 raise KeyError(name)
-            self._values[name] = msgspec.json.decode(self._packed[name])
+            self._values[name] = unpack(name, self._packed[name])
         return self._values[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -257,6 +259,19 @@ def pack(name: str, value: Any) -> bytes:
         return msgspec.json.encode(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"session field {name!r} cannot be kept as JSON: {error}") from error
+
+
+def unpack(name: str, packed: bytes) -> Any:
+    """Return a field's value.
+
+    Raises:
+        ServiceUnavailable: what the store holds is no JSON. The session can still be cleared.
+    """
+    try:
+        return msgspec.json.decode(packed)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        logging.getLogger(__name__).warning("session field %r is damaged: %s", name, error)
+        raise ServiceUnavailable("the session is damaged: log out, and in again") from error
 
 
 def repack(packed: bytes) -> bytes:
