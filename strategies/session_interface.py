@@ -29,8 +29,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 import flask
 import msgspec
 from flask.sessions import SessionInterface
-from itsdangerous import BadSignature, Signer
-from itsdangerous.encoding import want_bytes
+from itsdangerous import BadSignature
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, default_exceptions
 
 from strategies.contract import (
@@ -47,8 +46,11 @@ from strategies.contract import (
     logical_bytes,
 )
 from strategies.session import Found, Identity, StoredSession, Written
+from strategies.signing import PreparedSigner
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flask import Flask, Request, Response
     from flask.sessions import SessionMixin
     from werkzeug.wrappers import Response as BaseResponse
@@ -119,7 +121,7 @@ class ServerSideSessions(SessionInterface):
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Save what the request changed, before the response leaves; turn store errors into answers."""
         if session.accessed:
-            response.vary.add("Cookie")
+            _vary_by_cookie(response)
         if not isinstance(session, StoredSession):
             return
         failure = session.failure
@@ -128,7 +130,8 @@ class ServerSideSessions(SessionInterface):
             _turn_into(response, app.make_response(failure))
         if not session.loaded:
             return
-        response.vary.add("Cookie")
+        if not session.accessed:
+            _vary_by_cookie(response)
         response.headers["Cache-Control"] = "no-store"
         try:
             self._settle(app, session, response)
@@ -213,17 +216,14 @@ class ServerSideSessions(SessionInterface):
         return None
 
     def _create(self, fields: dict[str, bytes]) -> Written:
-        _refuse_growth_past_limit(0, logical_bytes(fields))
+        _refuse_growth_past_limit({}, Changes(set=fields))
         identity = Identity(secrets.token_urlsafe(_HANDLE_BYTES), secrets.token_urlsafe(_SECRET_BYTES))
         version = self._store.create(identity.handle, NewSession(_sha256(identity.secret), fields))
         return Written(identity, version, self._store.settings.server)
 
     def _save(self, session: StoredSession, changes: Changes, secret: str) -> Written:
         found = cast("Found", session.found)
-        before = found.record.fields
-        after = changes.set if changes.whole else {**before, **changes.set}
-        kept = {name: value for name, value in after.items() if name not in changes.deleted}
-        _refuse_growth_past_limit(logical_bytes(before), logical_bytes(kept))
+        _refuse_growth_past_limit(found.record.fields, changes)
         expected = found.record.version if self._policy == "versioned" else None
         handle = found.identity.handle
         version = self._store.save(handle, changes, expected)
@@ -291,14 +291,11 @@ def _matches(secret: str, secret_hash: str) -> bool:
     return hmac.compare_digest(_sha256(secret), secret_hash)
 
 
-@functools.lru_cache(maxsize=16)
-def _signer(keys: tuple[bytes, ...], salt: str) -> Signer:
-    return Signer(keys, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+_signer = functools.lru_cache(maxsize=16)(PreparedSigner)
 
 
-def _signer_of(app: Flask, salt: str = "server-side-session") -> Signer:
-    keys = [*(app.config["SECRET_KEY_FALLBACKS"] or ()), app.secret_key]  # itsdangerous signs with the last
-    return _signer(tuple(want_bytes(key) for key in keys), salt)
+def _signer_of(app: Flask, salt: str = "server-side-session") -> PreparedSigner:
+    return _signer((*(app.config["SECRET_KEY_FALLBACKS"] or ()), app.secret_key), salt)  # the last one signs
 
 
 def _write_cookie(app: Flask, identity: Identity) -> str:
@@ -328,13 +325,25 @@ def _read_clock(app: Flask, handle: str, cookie: str) -> str:
     return version if _clock_signer(app).verify_signature(f"{handle}.{version}", signature) else ""
 
 
-def _clock_signer(app: Flask) -> Signer:
+def _clock_signer(app: Flask) -> PreparedSigner:
     return _signer_of(app, "server-side-session-clock")
 
 
-def _refuse_growth_past_limit(before_bytes: int, after_bytes: int) -> None:
+def _refuse_growth_past_limit(before: Mapping[str, bytes], changes: Changes) -> None:
+    before_bytes, set_bytes = logical_bytes(before), logical_bytes(changes.set)
+    if before_bytes + set_bytes <= MAX_SESSION_BYTES:
+        return  # no need to look which fields are replaced
+    after = changes.set if changes.whole else {**before, **changes.set}
+    after_bytes = logical_bytes({name: value for name, value in after.items() if name not in changes.deleted})
     if after_bytes > max(before_bytes, MAX_SESSION_BYTES):
         raise SessionTooLarge(f"{after_bytes} bytes")
+
+
+def _vary_by_cookie(response: Response) -> None:
+    if "Vary" in response.headers:
+        response.vary.add("Cookie")
+    else:
+        response.headers["Vary"] = "Cookie"  # the same, without parsing what is not there
 
 
 def _as_http(error: SessionError) -> HTTPException:

@@ -1,0 +1,39 @@
+"""Signatures are itsdangerous's own, whichever of the two makes or reads them."""
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from itsdangerous import BadSignature, Signer
+
+from strategies.signing import PreparedSigner
+
+
+def plain(*keys):
+    """Return the signer that the prepared one stands for."""
+    return Signer(list(keys), salt="a salt", key_derivation="hmac", digest_method=hashlib.sha256)
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.text())
+def test_same_signatures(old, new, text):
+    """The last key signs, as with itsdangerous, and what either signs the other one accepts."""
+    prepared = PreparedSigner((old, new), "a salt")
+    signed = plain(old, new).sign(text)
+    assert prepared.sign(text) == signed
+    assert prepared.unsign(signed) == text.encode()
+    assert prepared.unsign(plain(old).sign(text)) == text.encode()
+
+
+def test_forged():
+    """Another key, another salt or another text is refused."""
+    prepared = PreparedSigner(("key",), "a salt")
+    for forged in (
+        plain("other").sign("text"),
+        PreparedSigner(("key",), "another salt").sign("text"),
+        prepared.sign("text").replace(b"text", b"next"),
+        prepared.sign("text")[:-1],
+        b"text",
+    ):
+        with pytest.raises(BadSignature):
+            prepared.unsign(forged)
