@@ -7,17 +7,22 @@ Four requests, msgpack in and out, each with the cluster's secret: `POST /peers/
 from __future__ import annotations
 
 import hmac
+import re
 import threading
+import time
+from contextlib import closing, contextmanager
+from functools import partial
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
-import requests
-from requests.adapters import HTTPAdapter
 
 from strategies.replica import Copy, Handle
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -39,7 +44,11 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 _FRAME_COPIES = 256
 _LENGTH_BYTES = 4
 _SECRET_HEADER = "X-Peer-Secret"  # noqa: S105  a header's name, no secret
-
+_END_OF_HEAD = b"\r\n\r\n"
+_HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})\b.*?\r\ncontent-length: *(\d{1,9}) *\r\n", re.DOTALL | re.IGNORECASE)
+_MAX_HEAD_BYTES = 16 * 1024
+_RECEIVE_BYTES = 64 * 1024
+_LEAST_TIMEOUT_SECONDS = 0.001
 
 Handles = Annotated[list[Handle], msgspec.Meta(min_length=1, max_length=64)]
 
@@ -109,13 +118,13 @@ _decode_handles = _decoder(Handles)
 class PeerClient:
     """Speaks to one peer over kept-alive connections; safe to use from several threads.
 
-    It stays below `requests.Session`, on the adapter and with requests prepared once: no cookies, no redirects and no
-    proxies from the environment, which would cost about as much again as the request itself.
+    Requests are written to the socket as prepared bytes, and of an answer's head only status and length are read: a
+    general client costs several times as much as the merge that the request is for (`docs/all-to-all.md`).
 
     Args:
         peer: whom.
         secret: the cluster's secret.
-        timeout_seconds: how long to wait for the connection, and for each part of an answer.
+        timeout_seconds: how long to wait for a connection, and then for a whole answer; of `state`, for each part.
 
     Attributes:
         requests_sent: how many requests it has made, answered or not.
@@ -123,27 +132,31 @@ class PeerClient:
 
     def __init__(self, peer: Peer, secret: str, timeout_seconds: float) -> None:
         self.requests_sent = 0
-        self._counting = threading.Lock()
         self._url = peer.url
+        self._secret = secret
         self._timeout_seconds = timeout_seconds
-        self._adapter = HTTPAdapter(pool_connections=1)
-        headers = {_SECRET_HEADER: secret, "Accept-Encoding": "identity"}
-        self._prepared = {
-            path: requests.Request(method, peer.url + path, headers).prepare()
-            for method, path in (("POST", HELLO), ("POST", APPLY), ("POST", ASK), ("GET", STATE))
+        self._idle: list[HTTPConnection] = []
+        self._lock = threading.Lock()
+        address = urlsplit(peer.url)
+        kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+        self._new_connection = partial(kind, address.hostname or "", address.port, timeout=timeout_seconds)
+        lines = "POST {} HTTP/1.1\r\nHost: {}\r\n{}: {}\r\nContent-Length: "
+        self._heads = {
+            path: lines.format(path, address.netloc, _SECRET_HEADER, secret).encode("latin-1")
+            for path in (HELLO, APPLY, ASK)
         }
 
     def hello(self, mine: Hello) -> Hello:
         """Greet the peer and return its greeting. Raises `PeerError`, as all of these do."""
-        return _decode_hello(self._request(HELLO, encode(mine)).content)
+        return _decode_hello(self._post(HELLO, encode(mine)))
 
     def apply(self, messages: bytes) -> None:
         """Have the peer merge encoded messages; returns when it has."""
-        self._request(APPLY, messages)
+        self._post(APPLY, messages)
 
     def ask(self, handles: list[str]) -> list[Copy]:
         """Return the peer's copies of these sessions, tombstones included."""
-        return _decode_copies(self._request(ASK, encode(handles)).content)
+        return _decode_copies(self._post(ASK, encode(handles)))
 
     def state(self) -> Iterator[list[Copy]]:
         """Yield all of the peer's copies, in portions.
@@ -151,43 +164,103 @@ class PeerClient:
         Raises:
             PeerError: it broke off; what was yielded is good.
         """
-        response = self._request(STATE, stream=True)
-        with response:
+        self._count()
+        with closing(self._new_connection()) as connection, self._failures():
+            connection.request("GET", STATE, headers={_SECRET_HEADER: self._secret})
+            response = connection.getresponse()
+            self._check(STATE, response.status)
             while size := int.from_bytes(self._read(response, _LENGTH_BYTES)):
                 yield _decode_copies(self._read(response, size))
 
     def close(self) -> None:
-        """Close the connections."""
-        self._adapter.close()
+        """Close the connections that nobody uses at the moment."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
-    def _read(self, response: requests.Response, size: int) -> bytes:
-        try:
-            data: bytes = response.raw.read(size)
-        except Exception as error:  # urllib3's own errors, which requests passes through on the raw stream
-            raise PeerAbsent(f"{self._url} broke off: {error}") from error
+    def _read(self, response: HTTPResponse, size: int) -> bytes:
+        data = response.read(size)
         if len(data) < size:
             raise PeerAbsent(f"{self._url} broke off")
         return data
 
-    def _request(self, path: str, body: bytes | None = None, *, stream: bool = False) -> requests.Response:
-        prepared = self._prepared[path].copy()
-        if body is not None:
-            prepared.body = body
-            prepared.headers["Content-Length"] = str(len(body))
-        with self._counting:
-            self.requests_sent += 1
+    def _post(self, path: str, body: bytes) -> bytes:
+        self._count()
+        request = b"%b%d\r\n\r\n%b" % (self._heads[path], len(body), body)
+        with self._failures():
+            connection, (status, answer) = self._exchange(request)
+        if status == HTTPStatus.OK:
+            with self._lock:
+                self._idle.append(connection)
+        else:
+            connection.close()
+        self._check(path, status)
+        return answer
+
+    def _exchange(self, request: bytes) -> tuple[HTTPConnection, tuple[int, bytes]]:
+        """Send a request on a connection that is open, or else on a new one: whatever is sent may arrive twice."""
+        with self._lock:
+            idle = self._idle.pop() if self._idle else None
+        if idle is not None:
+            try:
+                return idle, _exchange_on(idle, request)
+            except TimeoutError:
+                idle.close()
+                raise
+            except OSError:  # the peer has closed it meanwhile
+                idle.close()
+        connection = self._new_connection()
         try:
-            response = self._adapter.send(prepared, stream=stream, timeout=self._timeout_seconds)
-            if not stream:
-                response.content  # noqa: B018  reads the answer, which frees the connection
-        except requests.Timeout as error:
+            connection.connect()
+            return connection, _exchange_on(connection, request)
+        except BaseException:
+            connection.close()
+            raise
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
             raise PeerSilent(f"{self._url} did not answer within {self._timeout_seconds:g} s") from error
-        except requests.RequestException as error:
+        except (OSError, HTTPException) as error:
             raise PeerAbsent(f"{self._url} cannot be reached: {error}") from error
-        if not response.ok:
-            response.close()
-            raise PeerRefused(f"{self._url} answered {path} with {response.status_code}")
-        return response
+
+    def _check(self, path: str, status: int) -> None:
+        if status != HTTPStatus.OK:
+            raise PeerRefused(f"{self._url} answered {path} with {status}")
+
+    def _count(self) -> None:
+        with self._lock:
+            self.requests_sent += 1
+
+
+def _exchange_on(connection: HTTPConnection, request: bytes) -> tuple[int, bytes]:
+    """Send a request and return the answer's status and body, all of it within the connection's timeout."""
+    deadline = time.monotonic() + (connection.timeout or 0.0)
+    sock = connection.sock
+    sock.settimeout(connection.timeout)
+    sock.sendall(request)
+    received = bytearray()
+    while (end := received.find(_END_OF_HEAD)) < 0:
+        received += _receive(sock, deadline)
+    found = _HEAD.match(received, 0, end + len(_END_OF_HEAD))
+    if found is None or end > _MAX_HEAD_BYTES:
+        raise ConnectionError("its answer is not one of this protocol")
+    status, start = int(found[1]), end + len(_END_OF_HEAD)
+    size = int(found[2])
+    while len(received) < start + size:
+        received += _receive(sock, deadline)
+    return status, bytes(received[start : start + size])
+
+
+def _receive(sock: socket.socket, deadline: float) -> bytes:
+    sock.settimeout(max(deadline - time.monotonic(), _LEAST_TIMEOUT_SECONDS))
+    part = sock.recv(_RECEIVE_BYTES)
+    if not part:
+        raise ConnectionError("the connection was closed")
+    return part
 
 
 class Node(Protocol):
