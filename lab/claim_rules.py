@@ -1,4 +1,4 @@
-"""How a run of `compare` judges the textbook's claims: one rule per claim, with the numbers fixed before any run.
+"""How a run judges the textbook's claims: one rule per claim and experiment, with the numbers fixed before any run.
 
 "At least x" means that the whole 95 % interval lies there. Each rule takes the results of a run and gives a verdict
 with one sentence that has the number.
@@ -6,11 +6,14 @@ with one sentence that has the number.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from lab.statistics import Interval, wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ClaimVerdict = Literal["holds", "does not hold", "cannot tell", "not tested"]
 Results = dict[str, Any]
@@ -19,6 +22,8 @@ GUARANTEES = ("read_your_writes", "monotonic_reads", "monotonic_writes", "writes
 LEAST_OPPORTUNITIES = 1000
 LEAST_ACTIVE_SHOPPERS = 200
 LEAST_LATE_REQUESTS = 200
+LEAST_SESSIONS = 30
+"""Live sessions at a server's death, for "it loses none" to be worth anything."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -83,49 +88,63 @@ def copies_unused(results: Results) -> Judgement:
 
 
 def all_to_all_free(results: Results) -> Judgement:
-    """Judge whether any server can serve a shopper under synchronous all-to-all."""
-    sync = _at(results, "arms", "all-to-all sync", "consistency")
-    if sync is None:
+    """Judge whether any server can serve a shopper under synchronous all-to-all, as far as `compare` can tell."""
+    traffic = _served_by_any(results)
+    if traffic is None:
         return _absent("all-to-all sync")
-    violations, opportunities, unknown = _guarantees(sync, cross_server=True)
-    timeouts = _at(results, "arms", "all-to-all sync", "peer_timeouts") or 0
-    usual = _at(results, "strategies", "all-to-all", "consistency", "read_your_writes") or {}
-    beside = f"async: {_n(usual.get('cross_server_violations') or 0)} of {_n(usual.get('cross_server') or 0)} views"
+    verdict: ClaimVerdict = "does not hold" if traffic.verdict == "does not hold" else "cannot tell"
+    return Judgement(verdict, f"{traffic.evidence}. {_KILL_REMAINS}", traffic.numbers)
+
+
+def all_to_all_free_after_all(results: Results) -> Judgement:
+    """Judge the same from a run of `failover`, with the newest comparison beside it."""
+    killed = _killed(results, "arms", "all-to-all sync")
+    if killed is None:
+        return _absent("a killed server under all-to-all sync")
+    alone = _killed(results, "strategies", "all-to-all")
+    beside = "" if alone is None else f" (async: {_of(alone.lost, alone.alive)})"
+    text = f"A killed server lost {_of(killed.lost, killed.alive)} live sessions under sync{beside}"
+    return _with_comparison(results, killed, text, _served_by_any)
+
+
+def sticky_loses(results: Results) -> Judgement:
+    """Judge whether a dead server takes its share of the live sessions along under `sticky`."""
+    killed = _killed(results, "strategies", "sticky")
+    if killed is None:
+        return _absent("a killed server under sticky")
+    fair = 1 / int(results["run"]["servers"])
+    share = wilson(killed.lost, killed.alive)
+    if share is None or share.low is None or share.high is None:
+        return Judgement("cannot tell", "No session was alive when the server was killed.")
     evidence = (
-        f"sync: {_n(violations)} violations in {_n(opportunities)} cross-server opportunities, {_n(timeouts)} peer "
-        f"timeouts; {beside}. {_KILL_REMAINS}"
+        f"{_n(killed.lost)} of {_n(killed.alive)} live sessions were gone with the server ({_share(share)}); one in "
+        f"{results['run']['servers']} is {100 * fair:.1f} %."
     )
-    numbers = {
-        "violations": violations,
-        "opportunities": opportunities,
-        "peer_timeouts": timeouts,
-        "async_violations": usual.get("cross_server_violations"),
-        "async_opportunities": usual.get("cross_server"),
-    }
-    broken = not timeouts and _unbroken(violations, opportunities, unknown) == "does not hold"
-    return Judgement("does not hold" if broken else "cannot tell", evidence, numbers)
+    numbers = {"lost": killed.lost, "alive": killed.alive, "fair_share": fair, **_numbers("share", share)}
+    verdict: ClaimVerdict = "cannot tell"
+    if share.low > 0 and share.low <= fair <= share.high:
+        verdict = "holds"
+    elif share.high <= fair / 2:
+        verdict = "does not hold"
+    return Judgement(verdict, evidence, numbers)
 
 
 def redis_solves(results: Results) -> Judgement:
-    """Judge whether Redis keeps the guarantees, holds one copy, and is quick."""
-    redis = _at(results, "strategies", "redis")
-    if redis is None:
+    """Judge whether Redis keeps the guarantees, holds one copy, and is quick, as far as `compare` can tell."""
+    traffic = _kept_single_and_quick(results)
+    if traffic is None:
         return _absent("redis")
-    violations, opportunities, unknown = _guarantees(redis.get("consistency") or {}, cross_server=True)
-    copies = _at(redis, "storage", "copies_per_session")
-    ratio = _interval(_at(redis, "latency_ratio", "p50"))
-    quick = "median latency not compared" if ratio is None else f"median {_times(ratio)} that of sticky"
-    evidence = (
-        f"{_n(violations)} violations in {_n(opportunities)} cross-server opportunities, "
-        f"{'copies not counted' if copies is None else f'{copies:.2f} copies of a session'}, {quick}. {_KILL_REMAINS}"
-    )
-    numbers = {"violations": violations, "opportunities": opportunities, "copies": copies, **_numbers("p50", ratio)}
-    broken = (
-        _unbroken(violations, opportunities, unknown) == "does not hold"
-        or (copies is not None and abs(copies - 1) > 0.01)  # noqa: PLR2004 - 1 ± 1 %
-        or (ratio is not None and ratio.low is not None and ratio.low > 1.5)  # noqa: PLR2004 - the claim's own number
-    )
-    return Judgement("does not hold" if broken else "cannot tell", evidence, numbers)
+    verdict: ClaimVerdict = "does not hold" if traffic.verdict == "does not hold" else "cannot tell"
+    return Judgement(verdict, f"{traffic.evidence}. {_KILL_REMAINS}", traffic.numbers)
+
+
+def redis_solves_after_all(results: Results) -> Judgement:
+    """Judge the same from a run of `failover`, with the newest comparison beside it."""
+    killed = _killed(results, "strategies", "redis")
+    if killed is None:
+        return _absent("a killed server under redis")
+    text = f"A killed server lost {_of(killed.lost, killed.alive)} live sessions; {_death_of_redis(results)}"
+    return _with_comparison(results, killed, text, _kept_single_and_quick)
 
 
 def session_persists(results: Results) -> Judgement:
@@ -176,7 +195,107 @@ def logout_deletes(results: Results) -> Judgement:
 
 # --- what the rules share --------------------------------------------------------------------------------------------
 
-_KILL_REMAINS = "What a killed server loses remains for the experiment `failover`."
+_KILL_REMAINS = "What a killed server loses remains for `make failover`, which reads this run beside its own."
+
+
+def _served_by_any(results: Results) -> Judgement | None:
+    """Judge a comparison's part of `all-to-all-free`: cross-server guarantees under sync while no peer timed out."""
+    sync = _at(results, "arms", "all-to-all sync", "consistency")
+    if sync is None:
+        return None
+    violations, opportunities, unknown = _guarantees(sync, cross_server=True)
+    timeouts = _at(results, "arms", "all-to-all sync", "peer_timeouts") or 0
+    usual = _at(results, "strategies", "all-to-all", "consistency", "read_your_writes") or {}
+    beside = f"async: {_n(usual.get('cross_server_violations') or 0)} of {_n(usual.get('cross_server') or 0)} views"
+    evidence = (
+        f"sync: {_n(violations)} violations in {_n(opportunities)} cross-server opportunities, {_n(timeouts)} peer "
+        f"timeouts; {beside}"
+    )
+    numbers = {
+        "violations": violations,
+        "opportunities": opportunities,
+        "peer_timeouts": timeouts,
+        "async_violations": usual.get("cross_server_violations"),
+        "async_opportunities": usual.get("cross_server"),
+    }
+    verdict = "cannot tell" if timeouts else _unbroken(violations, opportunities, unknown)
+    return Judgement(verdict, evidence, numbers)
+
+
+def _kept_single_and_quick(results: Results) -> Judgement | None:
+    """Judge a comparison's part of `redis-solves`: guarantees across servers, one copy, and the median."""
+    redis = _at(results, "strategies", "redis")
+    if redis is None:
+        return None
+    violations, opportunities, unknown = _guarantees(redis.get("consistency") or {}, cross_server=True)
+    copies = _at(redis, "storage", "copies_per_session")
+    ratio = _interval(_at(redis, "latency_ratio", "p50"))
+    quick = "median latency not compared" if ratio is None else f"median {_times(ratio)} that of sticky"
+    evidence = (
+        f"{_n(violations)} violations in {_n(opportunities)} cross-server opportunities, "
+        f"{'copies not counted' if copies is None else f'{copies:.2f} copies of a session'}, {quick}"
+    )
+    numbers = {"violations": violations, "opportunities": opportunities, "copies": copies, **_numbers("p50", ratio)}
+    guarantees = _unbroken(violations, opportunities, unknown)
+    single = "cannot tell" if copies is None else "holds" if abs(copies - 1) <= 0.01 else "does not hold"  # noqa: PLR2004 - 1 ± 1 %
+    return Judgement(_worst(guarantees, single, _quick(ratio)), evidence, numbers)
+
+
+def _quick(ratio: Interval | None, most: float = 1.5) -> ClaimVerdict:
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return "cannot tell"
+    return "holds" if ratio.high <= most else "does not hold" if ratio.low > most else "cannot tell"
+
+
+def _worst(*verdicts: str) -> ClaimVerdict:
+    """Return what several parts say together: one that does not hold refutes, and all must hold to hold."""
+    return "does not hold" if "does not hold" in verdicts else "holds" if set(verdicts) == {"holds"} else "cannot tell"
+
+
+class _Killed(msgspec.Struct, frozen=True):
+    """What a killed server cost an arm: sessions alive at its death, and those of them that were lost."""
+
+    alive: int
+    lost: int
+
+
+def _killed(results: Results, place: str, arm: str) -> _Killed | None:
+    found = _at(results, place, arm, "faults", "kill-server", "sessions")
+    return None if found is None else _Killed(int(found["alive"]), int(found["lost"]))
+
+
+def _with_comparison(
+    results: Results, killed: _Killed, text: str, judge: Callable[[Results], Judgement | None]
+) -> Judgement:
+    """Put what a killed server lost together with what a comparison says of the claim's other part."""
+    own: ClaimVerdict = "does not hold" if killed.lost else "holds" if killed.alive >= LEAST_SESSIONS else "cannot tell"
+    numbers: dict[str, float | None] = {"lost": killed.lost, "alive": killed.alive}
+    comparison = results.get("compared")
+    traffic = None if comparison is None else judge(comparison)
+    if comparison is None or traffic is None:
+        verdict: ClaimVerdict = "does not hold" if own == "does not hold" else "cannot tell"
+        missing = "The rest is a comparison's: run `make compare` into the same folder, then this again."
+        return Judgement(verdict, f"{text}. {missing}", numbers)
+    evidence = f"{text}. From {comparison['id']}: {traffic.evidence}."
+    return Judgement(_worst(own, traffic.verdict), evidence, {**traffic.numbers, **numbers})
+
+
+def _death_of_redis(results: Results) -> str:
+    """Say what Redis's own death did: it stands beside the claim, always."""
+    story = _at(results, "strategies", "redis", "faults", "kill-redis")
+    if story is None:
+        return "what Redis's own death does was not tested"
+    sessions, writes, seconds = story["sessions"], story["writes"], story["recovery"]["seconds"]
+    return (
+        f"Redis's own death failed {_of(story['failures']['failed'], story['failures']['requests'])} requests "
+        f"{'until the end of the load' if seconds is None else f'for {seconds:.1f} s'} and lost "
+        f"{_of(sessions['lost'], sessions['alive'])} sessions and {_of(writes['lost'], writes['acknowledged'])} "
+        "confirmed writes"
+    )
+
+
+def _of(some: float, every: float) -> str:
+    return f"{_n(some)} of {_n(every)}"
 
 
 def _at(value: Any, *keys: str) -> Any:

@@ -61,6 +61,20 @@ _REPLICATION = click.option(
 )
 
 
+_RATE = click.option(
+    "--rate", type=click.IntRange(1, 5000), default=200, show_default=True, help="Offered load in requests/s."
+)
+_SEED = click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of every plan and order."
+)
+_STRATEGIES = click.option(
+    "--strategies", type=_Names(), default=tuple(STRATEGIES), help="Which strategies, by name  [default: all five]."
+)
+_OUT = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs are kept."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """When one web server becomes many, where should the session live?"""
@@ -68,23 +82,17 @@ def cli() -> None:
 
 @cli.command()
 @_SERVERS
-@click.option(
-    "--rate", type=click.IntRange(1, 5000), default=200, show_default=True, help="Offered load in requests/s."
-)
+@_RATE
 @click.option(
     "--blocks", type=click.IntRange(1, 1000), help="Timed blocks, one slice of every arm each  [default: 80]."
 )
 @click.option("--quick", is_flag=True, help="About a minute: enough to see it work, points without intervals.")
 @click.option("--full", is_flag=True, help="About ten minutes: narrower intervals.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of every plan and order.")
-@click.option(
-    "--strategies", type=_Names(), default=tuple(STRATEGIES), help="Which strategies, by name  [default: all five]."
-)
+@_SEED
+@_STRATEGIES
 @_WRITES
 @_REPLICATION
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs are kept."
-)
+@_OUT
 def compare(*, quick: bool, full: bool, blocks: int | None, **options: Any) -> None:
     """Measure the strategies side by side and write a report."""
     from lab.experiments import compare as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
@@ -93,6 +101,27 @@ def compare(*, quick: bool, full: bool, blocks: int | None, **options: Any) -> N
         raise click.UsageError("--quick and --full exclude each other: choose one.")
     size = "quick" if quick else "full" if full else "default"
     settings = experiment.settings(size=size, blocks=blocks, command=_command_line(), **options)
+    experiment.run(settings, Console())
+
+
+@cli.command()
+@click.option(
+    "--servers",
+    type=click.IntRange(2, 16),
+    default=4,
+    show_default=True,
+    help="Web servers behind each balancer; one of them is struck.",
+)
+@_RATE
+@click.option("--quick", is_flag=True, help="About a minute: every fault hits all strategies at once.")
+@_SEED
+@_STRATEGIES
+@_OUT
+def failover(*, quick: bool, **options: Any) -> None:
+    """Kill and stop servers and engines under load: what is lost, and for how long."""
+    from lab.experiments import failover as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
+
+    settings = experiment.settings(size="quick" if quick else "default", command=_command_line(), **options)
     experiment.run(settings, Console())
 
 

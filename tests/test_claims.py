@@ -155,7 +155,7 @@ def test_all_to_all_free(arm, expected):
 def test_all_to_all_free_says_what_remains_and_sets_async_beside():
     """The evidence names the door that is still to be opened, and the asynchronous rate."""
     text = evidence("all-to-all-free", results())
-    assert "`failover`" in text
+    assert "`make failover`" in text
     assert "async: 0 of 300 views" in text
 
 
@@ -238,7 +238,141 @@ def test_every_verdict_comes_with_a_sentence_and_a_condition_when_refuted():
         assert bool(one["turns"]) == (one["verdict"] == "does not hold")
 
 
-def test_ids_are_unique_and_rules_belong_to_compare():
-    """The table has each claim once, and only what `compare` can judge has a rule of `compare`."""
+def test_ids_are_unique_and_rules_belong_to_their_experiments():
+    """The table has each claim once, and a rule for each of its experiments that there is a door to."""
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS) == 22
-    assert all((claim.rule is not None) == ("compare" in claim.experiments) for claim in CLAIMS)
+    doors = {"compare", "failover"}
+    assert all(set(claim.rules) == doors & set(claim.experiments) for claim in CLAIMS)
+
+
+def killed(alive=40, lost=0):
+    """Return the story of a killed server, as far as claims look at it."""
+    return {"faults": {"kill-server": {"sessions": {"alive": alive, "lost": lost}}}}
+
+
+def failover(compared=True, servers=4):
+    """Return results of a failover run in which nothing speaks against any claim, with a comparison beside it."""
+    death = {
+        "failures": {"failed": 50, "requests": 200},
+        "recovery": {"seconds": 2.5},
+        "sessions": {"alive": 40, "lost": 0},
+        "writes": {"acknowledged": 100, "lost": 0},
+    }
+    redis = killed()
+    redis["faults"]["kill-redis"] = death
+    return {
+        "experiment": "failover",
+        "run": {"servers": servers},
+        "strategies": {"sticky": killed(lost=10), "all-to-all": killed(lost=1), "redis": redis},
+        "arms": {"all-to-all sync": killed()},
+        "compared": {**results(), "id": "compare-20260101T000000Z"} if compared else None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("alive", "lost", "expected"),
+    [
+        (40, 10, "holds"),
+        (400, 100, "holds"),
+        (20, 0, "cannot tell"),
+        (40, 0, "does not hold"),
+        (400, 0, "does not hold"),
+        (400, 20, "does not hold"),
+        (400, 160, "cannot tell"),
+        (0, 0, "cannot tell"),
+    ],
+)
+def test_sticky_loses(alive, lost, expected):
+    """Holds if the interval of the lost share has 1/N in it and not 0; fails where all of it is at most half of 1/N."""
+    found = failover()
+    found["strategies"]["sticky"] = killed(alive, lost)
+    assert verdict("sticky-loses", found) == expected
+
+
+def test_sticky_loses_without_sticky():
+    """What did not take part is not tested."""
+    found = failover()
+    del found["strategies"]["sticky"]
+    assert verdict("sticky-loses", found) == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("claim", "place", "arm"),
+    [("all-to-all-free", "arms", "all-to-all sync"), ("redis-solves", "strategies", "redis")],
+)
+class TestClaimsThatNeedBothRuns:
+    """A killed server costs nothing, and a comparison says that all is well in peace: only both together hold."""
+
+    def test_holds_with_both(self, claim, place, arm):
+        """Nothing lost, and enough opportunities in the comparison, which is named."""
+        assert verdict(claim, failover()) == "holds"
+        assert "From compare-20260101T000000Z" in evidence(claim, failover())
+
+    def test_a_lost_session_refutes_it(self, claim, place, arm):
+        """With or without a comparison."""
+        for compared in (True, False):
+            found = failover(compared)
+            found[place][arm]["faults"]["kill-server"]["sessions"]["lost"] = 1
+            assert verdict(claim, found) == "does not hold"
+
+    def test_without_a_comparison_nobody_can_tell(self, claim, place, arm):
+        """And the evidence says what to run."""
+        assert verdict(claim, failover(compared=False)) == "cannot tell"
+        assert "`make compare`" in evidence(claim, failover(compared=False))
+
+    def test_too_few_live_sessions_show_nothing(self, claim, place, arm):
+        """Thirty at the least."""
+        found = failover()
+        found[place][arm]["faults"]["kill-server"]["sessions"]["alive"] = 29
+        assert verdict(claim, found) == "cannot tell"
+
+    def test_a_violation_in_the_comparison_refutes_it(self, claim, place, arm):
+        """Even if the killed server cost nothing."""
+        found = failover()
+        found["compared"][place][arm]["consistency"] = consistent(violations=1, verdict="violated")
+        assert verdict(claim, found) == "does not hold"
+
+    def test_a_comparison_with_few_opportunities_shows_nothing(self, claim, place, arm):
+        """A thousand across servers at the least."""
+        found = failover()
+        found["compared"][place][arm]["consistency"] = consistent(opportunities=240, cross_server=240)
+        assert verdict(claim, found) == "cannot tell"
+
+    def test_an_arm_that_lived_through_no_kill_is_not_tested(self, claim, place, arm):
+        """Without the fault there is no verdict."""
+        found = failover()
+        del found[place][arm]["faults"]["kill-server"]
+        assert verdict(claim, found) == "not tested"
+
+
+def test_peer_timeouts_in_the_comparison_leave_all_to_all_open():
+    """The promise is made only while no peer has timed out."""
+    found = failover()
+    found["compared"]["arms"]["all-to-all sync"]["peer_timeouts"] = 2
+    assert verdict("all-to-all-free", found) == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("storage", {"copies_per_session": 1.02}, "does not hold"),
+        ("storage", {}, "cannot tell"),
+        ("latency_ratio", {"p50": {"estimate": 1.7, "low": 1.55, "high": 1.8}}, "does not hold"),
+        ("latency_ratio", {"p50": {"estimate": 1.4, "low": 1.3, "high": 1.6}}, "cannot tell"),
+        ("latency_ratio", {"p50": {"estimate": 1.2}}, "cannot tell"),
+    ],
+)
+def test_redis_solves_needs_one_copy_and_a_quick_median(key, value, expected):
+    """Copies 1 ± 1 %, and the whole interval of the median's ratio at most 1.5."""
+    found = failover()
+    found["compared"]["strategies"]["redis"][key] = value
+    assert verdict("redis-solves", found) == expected
+
+
+def test_redis_own_death_stands_beside_the_claim_always():
+    """Failed requests, seconds, sessions and writes; or that it was not tested."""
+    text = evidence("redis-solves", failover())
+    assert "failed 50 of 200 requests for 2.5 s and lost 0 of 40 sessions and 0 of 100 confirmed writes" in text
+    found = failover()
+    del found["strategies"]["redis"]["faults"]["kill-redis"]
+    assert "was not tested" in evidence("redis-solves", found)

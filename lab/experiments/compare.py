@@ -5,7 +5,6 @@ Four parts, as in every experiment: the question, the arms, the procedure, the f
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import msgspec
 
 from lab.cluster import ClusterSpec, Lab
 from lab.experiments import scenarios
+from lab.experiments.bench import Bench
 from lab.experiments.findings import CONTROL, assemble
 from lab.experiments.measured import Measured
 from lab.experiments.order import balanced_order
@@ -21,18 +21,15 @@ from lab.experiments.timed import TWIN, Stage, measure_blocks
 from lab.experiments.usage import begin, end, storage_ladder
 from lab.probes.pace import Pacemaker
 from lab.report.results import BASELINE
-from loadtests.client import ArmTarget, Generator
+from loadtests.client import Generator
 from loadtests.lifecycle import Roles
 from loadtests.plans import shopping_plans, warmup_plan
 from strategies import STRATEGIES, find
 from strategies.contract import Replication, UnsupportedPolicy, WritePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console
 
-    from lab.cluster import Cluster
     from loadtests.recorder import Operation
 
 # --- the question ----------------------------------------------------------------------------------------------------
@@ -238,41 +235,6 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
         measured.durability = durability(lab)
     measured.seconds = clock.seconds()
     return measured
-
-
-class Bench:
-    """Engines and load together: starts the clusters of a phase, makes them known to the load, and stops them.
-
-    Args:
-        lab: the engines.
-        load: the load generator.
-    """
-
-    def __init__(self, lab: Lab, load: Generator) -> None:
-        self.lab = lab
-        self.load = load
-
-    @contextmanager
-    def clusters(self, specs: list[ClusterSpec]) -> Iterator[dict[str, Cluster]]:
-        """Run clusters while the context lasts; arm to cluster."""
-        running = {cluster.spec.name: cluster for cluster in self.lab.start(*specs)}
-        try:
-            for arm, cluster in running.items():
-                self.load.open(_target(arm, cluster))
-            yield running
-        finally:
-            for cluster in running.values():
-                self.lab.stop(cluster)
-
-
-def _target(arm: str, cluster: Cluster) -> ArmTarget:
-    return ArmTarget(
-        arm=arm,
-        strategy=cluster.spec.strategy,
-        url=cluster.url,
-        server_urls={server.name: server.url for server in cluster.servers},
-        cookie_name=cluster.cookie_name,
-    )
 
 
 def _needs_redis(chosen: Settings) -> bool:

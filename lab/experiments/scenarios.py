@@ -110,7 +110,7 @@ def lifecycle(
     plans = [(arm, lifecycle_plan(seed, roles=roles[arm], **times)) for arm in clusters]
     requests = [request for _, plan in plans for request in plan.requests]
     last_logout = max(request.at_seconds for request in requests if request.f == "logout")
-    with _in_background(generator) as pool:
+    with in_background(generator) as pool:
         began = time.monotonic_ns()
         running = pool.submit(generator.run, plans)
         time.sleep(last_logout + AFTER_LOGOUT_SECONDS + QUIET_SECONDS)
@@ -164,7 +164,7 @@ def _kept_to_plan(own: Sequence[Operation], idle_seconds: float, absolute_second
 
 
 @contextmanager
-def _in_background(generator: Generator) -> Iterator[ThreadPoolExecutor]:
+def in_background(generator: Generator) -> Iterator[ThreadPoolExecutor]:
     """Give a thread to run load in; where the context fails, end the load, so that nobody waits for it."""
     with ThreadPoolExecutor(1) as pool:
         try:

@@ -13,7 +13,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup, escape
 
-from lab.report import style, summary
+from lab.report import failover, style, summary
 from lab.report.charts.chart import interval, number, size
 from lab.report.results import BASELINE
 
@@ -49,10 +49,13 @@ WORDS = {
 _TONES = {
     "ok": "good",
     "holds": "good",
+    "kept": "good",
     "violated": "bad",
     "does not hold": "bad",
+    "broken": "bad",
     "unknown": "unsure",
     "cannot tell": "unsure",
+    "not tested": "unsure",
 }
 
 
@@ -86,9 +89,7 @@ def render(run: Run, charts: Sequence[Drawn]) -> str:
         experiment=f"make {experiment}",
         facts=run.get("run") or {},
         complete=run.results["complete"],
-        headline=summary.headline(run),
-        no_intervals=_has_points_only(run),
-        rows=summary.rows(run),
+        **_of_experiment(run),
         judged=[claim for claim in claims if claim["verdict"] != "not tested"],
         untested=[claim for claim in claims if claim["verdict"] == "not tested"],
         validity=validity(run),
@@ -96,11 +97,30 @@ def render(run: Run, charts: Sequence[Drawn]) -> str:
         charts=[_figure(chart) for chart in charts if chart.caption],
         missing=[chart for chart in charts if chart.missing],
         stories=stories(run),
-        words=WORDS.items(),
         colour=lambda name: style.look(name).colour,
         tone=lambda word: _TONES.get(word, ""),
         code=_code,
     )
+
+
+def _of_experiment(run: Run) -> dict[str, Any]:
+    """Return what the page shows of this experiment alone: question, headline, tables, words."""
+    if run.results["experiment"] == "failover":
+        return {
+            "experiment_page": "failover.html.j2",
+            "question": failover.QUESTION,
+            "headline": failover.headline(run),
+            "faults": failover.table(run),
+            "words": failover.WORDS.items(),
+        }
+    return {
+        "experiment_page": "compare.html.j2",
+        "question": "When one web server becomes many, where should the session live?",
+        "headline": summary.headline(run),
+        "no_intervals": _has_points_only(run),
+        "rows": summary.rows(run),
+        "words": WORDS.items(),
+    }
 
 
 @functools.cache
@@ -134,13 +154,14 @@ def validity(run: Run) -> list[tuple[str, str]]:
     requests = [run.get("strategies", name, "requests") or {} for name in run.strategies]
     machine = facts.get("machine") or {}
     sent = [sum(int(one.get(key) or 0) for one in requests) for key in ("scheduled", "sent", "failed")]
+    noise = f"median {interval(same['p50'])}, 95th percentile {interval(same['p95'])}; 1 is perfect"
     rows = [
-        ("Same against same", f"median {interval(same['p50'])}, 95th percentile {interval(same['p95'])}; 1 is perfect"),
+        ("Same against same", noise if any(same.values()) or facts.get("blocks") else ""),
         ("Pace of the machine", _pace(run)),
         ("Generator's lateness", f"median {number(late.get('p50'))} ms, 99th percentile {number(late.get('p99'))} ms"),
         ("Requests", f"{sent[0]:,} scheduled, {sent[1]:,} sent, {sent[2]:,} failed"),
-        ("Blocks measured again", number(run.get("validity", "blocks_redone"), 0)),
-        ("Load", f"{facts.get('rate_rps')} requests/s on {facts.get('servers')} servers, {facts.get('blocks')} blocks"),
+        ("Blocks measured again", str(run.get("validity", "blocks_redone"))),
+        ("Load", _load(facts)),
         ("Write policy", str(facts.get("write_policy") or "")),
         ("Command", str(facts.get("command") or "")),
         ("Seed", str(facts.get("seed", ""))),
@@ -150,6 +171,13 @@ def validity(run: Run) -> list[tuple[str, str]]:
         ("Durability", _pairs(facts.get("durability"))),
     ]
     return [(name, text) for name, text in rows if text and "None" not in text]
+
+
+def _load(facts: dict[str, Any]) -> str:
+    load = f"{facts.get('rate_rps')} requests/s on {facts.get('servers')} servers"
+    if "shoppers" in facts:
+        return f"{load}, {facts['shoppers']} shoppers in each cluster"
+    return f"{load}, {facts.get('blocks')} blocks"
 
 
 def _pace(run: Run) -> str:
@@ -192,4 +220,7 @@ def witnesses(run: Run) -> list[tuple[str, str, dict[str, Any]]]:
         for policy, checks in (record.get("two_tabs") or {}).items():
             found += [(arm, f"two tabs, {policy}", one) for one in (checks or {}).get("witnesses") or []]
         found += [(arm, "lifecycle", one) for one in (record.get("lifecycle") or {}).get("witnesses") or []]
+    for arm, record in {**run.results["strategies"], **(run.get("arms") or {})}.items():
+        for fault, story in (record.get("faults") or {}).items():
+            found += [(arm, fault, one) for one in (story.get("consistency") or {}).get("witnesses") or []]
     return found

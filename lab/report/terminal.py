@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.report import summary
+from lab.report import failover, summary
+from lab.report.charts.chart import sentence
 from lab.report.results import Run
 
 if TYPE_CHECKING:
@@ -27,15 +29,53 @@ _COLOURS = {"ok": "green", "violated": "red", "unknown": "yellow"}
 def show(results: Results, console: Console) -> None:
     """Print the table and the sentences of a run, within 100 columns (80 if need be), in words that need no colour."""
     run = Run(Path(), results)
-    rows = summary.rows(run)
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console = Console(file=console.file, width=WIDTH, color_system=None)
     width = min(console.width, WIDTH)
+    if run.results["experiment"] == "failover":
+        _show_failover(run, console, width)
+        return
+    rows = summary.rows(run)
     if rows:
         console.print(_table(rows, narrow=width < WIDTH), width=width)
         console.print()
     for line in [row.sentence for row in rows] + _remarks(run):
         console.print(Text(_plain(line)), width=width)
+
+
+def _show_failover(run: Run, console: Console, width: int) -> None:
+    """Print a table per fault, then the headline, the broken promises and the claims that were judged."""
+    for fault in failover.table(run):
+        console.print(Text(f"{sentence(fault.title)}. {fault.how}", style="bold"), width=width)
+        if fault.rows:
+            console.print(_fault_table(fault.rows, narrow=width < WIDTH), width=width)
+        console.print()
+    lines = [failover.headline(run), *(f"Broken: {line}" for line in failover.broken(run.results))]
+    judged = [claim for claim in run.get("claims") or [] if claim["verdict"] != "not tested"]
+    lines += [f"{claim['id']}: {claim['verdict']}. {claim['evidence']}" for claim in judged]
+    for line in lines + _remarks(run):
+        console.print(Text(_plain(line)), width=width)
+
+
+def _fault_table(rows: list[failover.Row], *, narrow: bool) -> Table:
+    """Make the table of one fault: what was lost, of how much; a narrow one leaves out waits, which the page has."""
+    table = Table(box=box.ASCII2, padding=(0, 1), pad_edge=False, show_edge=False)
+    table.add_column("strategy", no_wrap=True)
+    for head in ("failed", "for", "sessions lost", "writes lost", "wrong carts", *([] if narrow else ["95th ms"])):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("promises", no_wrap=True)
+    for row in rows:
+        during = row.waits.split(" / ")[1]
+        figures = [row.failed, row.recovery, row.sessions, row.writes, row.wrong, *([] if narrow else [during])]
+        short = (_plain(figure.replace(" of ", "/")) for figure in figures)
+        table.add_row(Text(row.arm, style="bold"), *short, _kept(row))
+    return table
+
+
+def _kept(row: failover.Row) -> Text:
+    counts = Counter(promise["verdict"] for promise in row.promises)
+    words = [f"{counts[verdict]} {verdict}" for verdict in ("kept", "broken", "not tested") if counts[verdict]]
+    return Text(", ".join(words) or "-", style="red" if counts["broken"] else "green" if counts["kept"] else "")
 
 
 def _table(rows: list[summary.Row], *, narrow: bool) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from lab.report import style
 from lab.report.charts import (
     consistency,
     cpu,
+    failover,
     noise,
     ratios,
     servers,
@@ -25,6 +27,7 @@ from lab.report.charts import (
     witness,
 )
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
+from lab.report.failover import FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +48,20 @@ CHARTS: dict[str, Draw] = {
     "requests-per-server": servers.draw,
     "noise": noise.draw,
 }
+"""Of a comparison."""
+
+FAILOVER: dict[str, Draw] = {
+    "sessions-lost": failover.draw_sessions,
+    **{f"timeline-{fault}": partial(failover.draw_timeline, fault) for fault in FAULTS},
+    "recovery": failover.draw_recovery,
+    "waiting": failover.draw_waiting,
+}
+"""Of a failover run."""
+
+
+def charts_of(run: Run) -> dict[str, Draw]:
+    """Return the charts that belong to a run's experiment."""
+    return FAILOVER if run.results["experiment"] == "failover" else CHARTS
 
 
 class Drawn(msgspec.Struct, frozen=True):
@@ -67,7 +84,7 @@ def draw_all(run: Run) -> list[Drawn]:
     """Draw every chart into `<run>/charts/` as SVG and as 1920 by 1080 PNG."""
     folder = run.folder / "charts"
     folder.mkdir(exist_ok=True)
-    return [draw_one(run, name, folder) for name in CHARTS]
+    return [draw_one(run, name, folder) for name in charts_of(run)]
 
 
 def draw_one(run: Run, name: str, folder: Path) -> Drawn:
@@ -91,7 +108,7 @@ def compose(run: Run, name: str) -> tuple[Figure, Caption]:
         NothingToDraw: the run has no data for it.
     """
     figure = Figure(layout="constrained")
-    caption = CHARTS[name](run, figure)
+    caption = charts_of(run)[name](run, figure)
     style.dress(figure, caption.title, caption.subtitle, caption.note)
     return figure, caption
 

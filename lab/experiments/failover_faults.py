@@ -1,0 +1,182 @@
+"""What is done to a running shop: five faults, each struck and repaired the same way every time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import msgspec
+import redis
+
+from lab.cluster import Cluster, Lab
+from lab.errors import LabError
+
+Target = Literal["server", "redis", "postgresql"]
+Strike = Callable[[Lab, Sequence[Cluster]], AbstractContextManager[None]]
+
+VICTIM = "web-2"
+"""The server that is struck."""
+
+STOPPED_SECONDS = 3.0
+"""How long a server stands still: longer than the balancer waits for an answer."""
+
+ROOM_BYTES = 4 * 1024 * 1024
+"""How far `maxmemory` lies above what Redis holds before it is filled."""
+
+_FILLER_BYTES = (64 * 1024, 4 * 1024, 256, 16)
+"""Sizes of the values that fill Redis, from coarse to fine, until not even the smallest goes in."""
+
+_TOP_UP_SECONDS = 0.05
+"""How often room that others have made is filled again."""
+
+_MOST_FILLERS = 100_000
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault.
+
+    Attributes:
+        name: as it stands in files.
+        title: what is done, in a few words.
+        target: what is struck: a server of each cluster, or an engine that all clusters share.
+        during: what to call the time between stroke and repair.
+        strike: does it; the end of its context repairs it. Where the context fails, only what would keep others from
+            ending is repaired.
+    """
+
+    name: str
+    title: str
+    target: Target
+    during: str
+    strike: Strike
+
+
+@contextmanager
+def kill_server(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
+    """End one server of each cluster as a crash would; then put a fresh one with empty memory in its place."""
+    _everywhere(clusters, lambda cluster: cluster.kill(VICTIM))
+    yield
+    _everywhere(clusters, lambda cluster: cluster.restart(VICTIM))
+
+
+@contextmanager
+def stop_server(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
+    """Let one server of each cluster stand still: its connections stay open, and nothing answers."""
+    try:
+        _everywhere(clusters, lambda cluster: cluster.pause(VICTIM))
+        yield
+    finally:
+        _everywhere(clusters, lambda cluster: cluster.resume(VICTIM))
+
+
+@contextmanager
+def kill_redis(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
+    """End Redis as a crash would; then start it again on what it had written."""
+    engine = _redis(lab)
+    engine.kill()
+    yield
+    engine.restart()
+
+
+@contextmanager
+def kill_postgresql(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
+    """End PostgreSQL as a crash would; then start it again on what it had written."""
+    lab.postgresql.kill()
+    yield
+    lab.postgresql.restart()
+
+
+@contextmanager
+def fill_redis(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
+    """Give Redis a `maxmemory` and fill it to the brim, and keep it there; then remove what filled it."""
+    with _redis(lab).connect() as client:
+        before = str(client.config_get("maxmemory")["maxmemory"])
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + ROOM_BYTES)
+        filler = _Filler(client, f"{lab.namespace}filler")
+        try:
+            with filler.kept_full():
+                yield
+        finally:
+            filler.remove()
+            client.config_set("maxmemory", before)
+
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault("kill-server", "kill -9 one server, restart it", "server", "dead", kill_server),
+        Fault("stop-server", f"stop one server for {STOPPED_SECONDS:g} s", "server", "stopped", stop_server),
+        Fault("kill-redis", "kill -9 Redis, restart it", "redis", "down", kill_redis),
+        Fault("kill-postgresql", "kill -9 PostgreSQL, restart it", "postgresql", "down", kill_postgresql),
+        Fault("fill-redis", "fill Redis to maxmemory", "redis", "full", fill_redis),
+    )
+}
+"""Every fault, in the order in which a run strikes."""
+
+
+class _Filler:
+    """Values that take up Redis's memory.
+
+    Args:
+        client: talks to Redis.
+        prefix: begins the names of their keys.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._count = 0
+        self._enough = threading.Event()
+
+    @contextmanager
+    def kept_full(self) -> Iterator[None]:
+        """Fill Redis, and fill what others free while the context lasts."""
+        self._fill()
+        if not self._count:
+            raise LabError("Redis took nothing although its maxmemory was raised above what it holds")
+        with ThreadPoolExecutor(1) as pool:
+            topping_up = pool.submit(self._top_up)
+            try:
+                yield
+            finally:
+                self._enough.set()
+            topping_up.result()
+
+    def remove(self) -> None:
+        """Remove every value."""
+        keys = [f"{self._prefix}:{number}" for number in range(self._count)]
+        for first in range(0, len(keys), 1000):
+            self._client.unlink(*keys[first : first + 1000])
+
+    def _top_up(self) -> None:
+        while not self._enough.wait(_TOP_UP_SECONDS):
+            self._fill()
+
+    def _fill(self) -> None:
+        for size in _FILLER_BYTES:
+            while self._count < _MOST_FILLERS and self._put(size):
+                pass
+
+    def _put(self, size: int) -> bool:
+        try:
+            self._client.set(f"{self._prefix}:{self._count}", b"x" * size)
+        except redis.OutOfMemoryError:
+            return False
+        self._count += 1
+        return True
+
+
+def _redis(lab: Lab) -> Any:
+    if lab.redis is None:
+        raise LabError("this lab was started without Redis, so nothing can be done to it")
+    return lab.redis
+
+
+def _everywhere(clusters: Sequence[Cluster], act: Callable[[Cluster], object]) -> None:
+    """Do something to several clusters at once, wait for all, then raise the first error there was."""
+    with ThreadPoolExecutor(len(clusters)) as pool:
+        for done in [pool.submit(act, cluster) for cluster in clusters]:
+            done.result()
