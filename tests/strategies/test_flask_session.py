@@ -520,6 +520,29 @@ def test_saved_once(store):
     assert shown(client) == {"a": 1}
 
 
+def test_saved_before_the_answer_leaves(store):
+    """When the first byte of an answer leaves, another server already sees what its request saved: redirects work."""
+    app, other = make_app(store), make_app(store)
+    client = app.test_client()
+    run(app, lambda session: session.update(n=0), client)
+    cookie = client.get_cookie("session").value
+    seen = []
+    inner = app.wsgi_app
+
+    def watched(environ, start_response):
+        def starting(*arguments):
+            look = run(other, lambda session: [session["n"]], headers={"Cookie": f"session={cookie}"})
+            seen.extend(look.json)
+            return start_response(*arguments)
+
+        return inner(environ, starting)
+
+    app.wsgi_app = watched
+    for n in (1, 2):
+        run(app, lambda session, n=n: session.update(n=n), client)
+    assert seen == [1, 2]
+
+
 def test_varies_by_cookie(store):
     """An answer varies by cookie exactly if the session was asked anything, also in a template; Flask 3.1.3."""
     app = make_app(store)
