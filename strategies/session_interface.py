@@ -45,6 +45,7 @@ from strategies.contract import (
     UnsupportedPolicy,
     logical_bytes,
 )
+from strategies.losses import Losses
 from strategies.session import Found, Identity, StoredSession, Written
 from strategies.signing import PreparedSigner
 
@@ -63,6 +64,7 @@ _HANDLE_BYTES = 16
 _SECRET_BYTES = 32
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}")
 _MAX_CLOCK_COOKIE = 256
+_WITHOUT_SESSION = "strategies.cookie_without_session"
 _TOUCHES_PER_IDLE_LIFETIME = 10
 
 _STATUS: tuple[tuple[type[SessionError], int, str], ...] = (
@@ -99,6 +101,9 @@ class ServerSideSessions(SessionInterface):
         lab_headers: describe the session in response headers (`X-Session`, `X-Session-Version`, `X-Session-Origin`,
             `X-Session-Saved`), for measurements only.
 
+    Attributes:
+        losses: counts genuine cookies whose session is not there.
+
     Raises:
         UnsupportedPolicy: the store cannot keep this policy's promise.
     """
@@ -111,6 +116,7 @@ class ServerSideSessions(SessionInterface):
         self._policy = policy
         self._lab_headers = lab_headers
         self._process = os.getpid()
+        self.losses = Losses()
 
     def open_session(self, app: Flask, request: Request) -> StoredSession | None:
         """Return a session that loads itself when first used; None without a secret key, as in Flask."""
@@ -163,6 +169,9 @@ class ServerSideSessions(SessionInterface):
             record = self._load(app, request, identity)
         except StoreUnavailable as error:
             raise _as_http(error) from error
+        if record is None:
+            self.losses.count_cookie()
+            request.environ[_WITHOUT_SESSION] = True
         if record is None or not _matches(identity.secret, record.secret_hash):
             return None
         return Found(identity, record)
@@ -219,6 +228,8 @@ class ServerSideSessions(SessionInterface):
         _refuse_growth_past_limit({}, Changes(set=fields))
         identity = Identity(secrets.token_urlsafe(_HANDLE_BYTES), secrets.token_urlsafe(_SECRET_BYTES))
         version = self._store.create(identity.handle, NewSession(_sha256(identity.secret), fields))
+        if _WITHOUT_SESSION in flask.request.environ:
+            self.losses.count_session()
         return Written(identity, version, self._store.settings.server)
 
     def _save(self, session: StoredSession, changes: Changes, secret: str) -> Written:

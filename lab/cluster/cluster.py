@@ -54,10 +54,14 @@ class Counters(msgspec.Struct, frozen=True):
     Attributes:
         cpu_seconds: CPU time since it was forked.
         sockets: totals of its connected sockets; None where the system cannot tell.
+        cookies_without_session: requests with a genuine cookie of a session that is not there (see `Losses`).
+        sessions_replaced: sessions that began in such a request.
     """
 
     cpu_seconds: float
     sockets: list[SocketTotals] | None
+    cookies_without_session: int
+    sessions_replaced: int
 
 
 class Server:

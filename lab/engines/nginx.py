@@ -40,6 +40,9 @@ MAX_FAILS = 1
 FAIL_TIMEOUT_SECONDS = 2
 """After `MAX_FAILS` failures within this time, a server gets no requests for this time."""
 
+FAREWELL_SECONDS = 1.0
+"""How long the old worker, after a change of configuration, keeps the connection of a shopper who says nothing."""
+
 _FLUSH_SECONDS = 5.0
 
 
@@ -106,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             user=f"root {grp.getgrgid(0).gr_name}" if os.geteuid() == 0 else "",
             max_fails=MAX_FAILS,
             fail_timeout_seconds=FAIL_TIMEOUT_SECONDS,
+            farewell_ms=int(FAREWELL_SECONDS * 1000),
             connect_timeout_ms=int(CONNECT_TIMEOUT_SECONDS * 1000),
             read_timeout_ms=int(READ_TIMEOUT_SECONDS * 1000),
         )

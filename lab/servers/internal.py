@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from strategies.contract import SessionStore
+    from strategies.losses import Losses
 
 
-def internal_app(store: SessionStore) -> WSGIApplication:
+def internal_app(store: SessionStore, losses: Losses) -> WSGIApplication:
     """Return the application for a server's internal listener.
 
-    `GET /_lab/health` says that it lives, `/_lab/census` what its store holds, `/_lab/counters` CPU time and traffic,
-    `/_lab/quiet` whether its copies have reached the peers. `/peers/...` is the store's own, where it has peers.
+    `GET /_lab/health` says that it lives, `/_lab/census` what its store holds, `/_lab/counters` CPU time, traffic and
+    lost sessions, `/_lab/quiet` whether its copies have reached the peers. `/peers/...` is the store's own, where it
+    has peers.
     """
     routes: dict[str, Callable[[], object]] = {
         "/_lab/health": lambda: {"ok": True},
         "/_lab/census": store.census,
-        "/_lab/counters": _counters,
+        "/_lab/counters": lambda: _counters(losses),
         "/_lab/quiet": lambda: {"quiet": _is_quiet(store)},
     }
 
@@ -44,8 +46,13 @@ def internal_app(store: SessionStore) -> WSGIApplication:
     return DispatcherMiddleware(lab_app, {"/peers": peer_app} if peer_app else {})
 
 
-def _counters() -> dict[str, Any]:
-    return {"cpu_seconds": time.process_time(), "sockets": own_sockets()}
+def _counters(losses: Losses) -> dict[str, Any]:
+    return {
+        "cpu_seconds": time.process_time(),
+        "sockets": own_sockets(),
+        "cookies_without_session": losses.cookies_without_session,
+        "sessions_replaced": losses.sessions_replaced,
+    }
 
 
 def _is_quiet(store: SessionStore) -> bool:

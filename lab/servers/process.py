@@ -58,7 +58,8 @@ def main(plan: ServerPlan, descriptors: Descriptors, lifelines: tuple[int, ...])
 
 def _serve(plan: ServerPlan, descriptors: Descriptors) -> None:
     store = load_store_class(plan.strategy).open(plan.settings)
-    inner = _listen(internal_app(store), descriptors.internal, **_PEERS)
+    sessions = ServerSideSessions(store, plan.writes, lab_headers=True)
+    inner = _listen(internal_app(store, sessions.losses), descriptors.internal, **_PEERS)
     threading.Thread(target=inner.run, name="internal", daemon=True).start()
     _join(store)
     config = ShopConfig(
@@ -68,7 +69,7 @@ def _serve(plan: ServerPlan, descriptors: Descriptors) -> None:
         cookie_name=plan.cookie_name,
         database_url=plan.shop_database_url,
     )
-    shop = create_shop(config, ServerSideSessions(store, plan.writes, lab_headers=True))
+    shop = create_shop(config, sessions)
     outer = _listen(shop, descriptors.public, **_SHOPPERS)
     _say(descriptors.report, Report())
     outer.run()  # returns on SIGTERM, after the requests under way
