@@ -44,63 +44,59 @@ class _Script(NamedTuple):
     digest: str
 
 
-def _script(body: str) -> _Script:
-    text = _COMMON + body
+def _script(text: str) -> _Script:
     return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())  # as Redis names scripts
 
 
-_COMMON = """
+# Fields and values go to Redis 1000 at a time, as Lua's stack has an end. Numbers that go there are written out, as
+# Redis writes large round ones with an exponent.
+_CREATE = _script("""
+-- ARGV: idle ms, absolute ms, then field, value, field, value...
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function whole(number) return string.format('%.0f', number) end
--- Call a command on the key with the arguments from `first` to `last`, in portions that fit Lua's stack.
-local function each(command, first, last)
-  for i = first, last, 1000 do redis.call(command, KEYS[1], unpack(ARGV, i, math.min(i + 999, last))) end
-end
-"""
-
-_CREATE = _script("""
--- ARGV: origin, secret hash, idle ms, absolute ms, then field, value, field, value...
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local absolute = now + ARGV[4]
-local idle = math.min(now + ARGV[3], absolute)
-redis.call('HSET', KEYS[1], '_version', 1, '_origin', ARGV[1], '_secret', ARGV[2],
-           '_idle', whole(idle), '_absolute', whole(absolute))
-each('HSET', 5, #ARGV)
-redis.call('PEXPIREAT', KEYS[1], whole(idle))
+local absolute = now + ARGV[2]
+local idle = string.format('%.0f', math.min(now + ARGV[1], absolute))
+redis.call('HSET', KEYS[1], '_version', '1', '_idle', idle, '_absolute', string.format('%.0f', absolute),
+           unpack(ARGV, 3, math.min(1002, #ARGV)))
+for i = 1003, #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+redis.call('PEXPIREAT', KEYS[1], idle)
 return 1
 """)
 
 _SAVE = _script("""
--- ARGV: origin, new secret hash or '', idle ms, expected version or '', whole (1/0), n fields to delete, those fields,
--- then field, value, field, value... Returns the new version, 0 if the session is gone, -1 on a conflict.
+-- ARGV: idle ms, expected version or '', whole (1/0), n fields to delete, those fields, then field, value, field,
+-- value... Returns the new version, 0 if the session is gone, -1 on a conflict.
 local version, absolute = unpack(redis.call('HMGET', KEYS[1], '_version', '_absolute'))
 if not version then return 0 end
-if ARGV[4] ~= '' and ARGV[4] ~= version then return -1 end
-local deleted = tonumber(ARGV[6])
-if ARGV[5] == '1' then
+if ARGV[2] ~= '' and ARGV[2] ~= version then return -1 end
+if ARGV[3] == '1' then
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     if field:sub(1, 2) == 'f:' then redis.call('HDEL', KEYS[1], field) end
   end
 end
-each('HDEL', 7, 6 + deleted)
-each('HSET', 7 + deleted, #ARGV)
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], '_secret', ARGV[2]) end
-local idle = math.min(now + ARGV[3], tonumber(absolute))
-local saved = tonumber(version) + 1
-redis.call('HSET', KEYS[1], '_origin', ARGV[1], '_idle', whole(idle), '_version', whole(saved))
+local first = 5 + ARGV[4]
+for i = 5, first - 1, 1000 do redis.call('HDEL', KEYS[1], unpack(ARGV, i, math.min(i + 999, first - 1))) end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local idle = string.format('%.0f', math.min(now + ARGV[1], tonumber(absolute)))
+redis.call('HSET', KEYS[1], '_version', string.format('%.0f', version + 1), '_idle', idle,
+           unpack(ARGV, first, math.min(first + 999, #ARGV)))
+for i = first + 1000, #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 -- Last: where the absolute deadline has just passed this deletes the key, and a command after it would make a new one.
-redis.call('PEXPIREAT', KEYS[1], whole(idle))
-return saved
+redis.call('PEXPIREAT', KEYS[1], idle)
+return version + 1
 """)
 
 _TOUCH = _script("""
 -- ARGV: idle ms
 local absolute = redis.call('HGET', KEYS[1], '_absolute')
 if not absolute then return 0 end
-local idle = math.min(now + ARGV[1], tonumber(absolute))
-redis.call('HSET', KEYS[1], '_idle', whole(idle))
-return redis.call('PEXPIREAT', KEYS[1], whole(idle))
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local idle = string.format('%.0f', math.min(now + ARGV[1], tonumber(absolute)))
+redis.call('HSET', KEYS[1], '_idle', idle)
+return redis.call('PEXPIREAT', KEYS[1], idle)
 """)
 
 _GONE, _CONFLICT = 0, -1
@@ -147,8 +143,8 @@ class RedisStore(SessionStore):
     def create(self, handle: str, session: NewSession) -> str:
         """Write the hash with its expiry, unless the key exists."""
         self._calls.add("creates")
-        about = (self.settings.server, session.secret_hash, self._idle_ms, self._absolute_ms)
-        if self._run(_CREATE, handle, *about, *_pairs(session.fields)) == 0:
+        about = self._about(session.secret_hash)
+        if self._run(_CREATE, handle, self._idle_ms, self._absolute_ms, *about, *_pairs(session.fields)) == 0:
             raise SessionExists(handle)
         return "1"
 
@@ -162,18 +158,9 @@ class RedisStore(SessionStore):
         """Change fields, version and expiry in one script."""
         self._calls.add("saves")
         deleted = [_FIELD + name.encode() for name in changes.deleted]
-        version = self._run(
-            _SAVE,
-            handle,
-            self.settings.server,
-            changes.secret_hash or "",
-            self._idle_ms,
-            expected_version or "",
-            int(changes.whole),
-            len(deleted),
-            *deleted,
-            *_pairs(changes.set),
-        )
+        how = (self._idle_ms, expected_version or "", int(changes.whole), len(deleted))
+        about = self._about(changes.secret_hash)
+        version = self._run(_SAVE, handle, *how, *deleted, *about, *_pairs(changes.set))
         if version == _GONE:
             raise SessionGone(handle)
         if version == _CONFLICT:
@@ -207,6 +194,10 @@ class RedisStore(SessionStore):
 
     def _key(self, handle: str) -> str:
         return f"{self.settings.namespace}:{handle}"
+
+    def _about(self, secret_hash: str | None) -> tuple[Word, ...]:
+        origin = ("_origin", self.settings.server)
+        return origin if secret_hash is None else (*origin, "_secret", secret_hash)
 
     def _run(self, script: _Script, handle: str, *arguments: Word) -> int:
         try:
@@ -265,11 +256,12 @@ def _pairs(fields: Mapping[str, bytes]) -> Iterator[bytes]:
 
 
 def _record(found: dict[bytes, bytes]) -> SessionRecord:
+    taken = found.pop
     return SessionRecord(
-        secret_hash=found[b"_secret"].decode(),
-        fields={name[len(_FIELD) :].decode(): value for name, value in found.items() if name.startswith(_FIELD)},
-        version=found[b"_version"].decode(),
-        origin=found[b"_origin"].decode(),
-        idle_deadline=int(found[b"_idle"]) / 1000,
-        absolute_deadline=int(found[b"_absolute"]) / 1000,
+        secret_hash=taken(b"_secret").decode(),
+        version=taken(b"_version").decode(),
+        origin=taken(b"_origin").decode(),
+        idle_deadline=int(taken(b"_idle")) / 1000,
+        absolute_deadline=int(taken(b"_absolute")) / 1000,
+        fields={name[2:].decode(): value for name, value in found.items()},  # what is left is `f:<name>`
     )
