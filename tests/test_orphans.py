@@ -30,8 +30,13 @@ with Lab(Path(sys.argv[1])) as lab:
     clusters = lab.start(*[ClusterSpec(name=n, strategy=n, servers=2) for n in ("all-to-all", "redis")])
     for engine in (lab.redis, lab.postgresql, *(cluster.balancer for cluster in clusters)):
         assert engine.pid
+        if "again" in sys.argv[2]:
+            engine.kill()
+            engine.restart()
         if "paused" in sys.argv[2]:
             engine.pause()
+    if "again" in sys.argv[2]:
+        clusters[0].restart("web-1")
     if "paused" in sys.argv[2]:
         clusters[0].servers[0].process._signal(signal.SIGSTOP)
     print("up", flush=True)
@@ -121,6 +126,7 @@ def start():
         ("interrupted", signal.SIGINT),
         ("killed", signal.SIGKILL),
         ("killed while everything is paused", signal.SIGKILL),
+        ("killed after everything was killed and started again", signal.SIGKILL),
         ("ended by an exception", None),
     ],
 )
@@ -172,6 +178,16 @@ def test_without_its_watchdog_a_lab_still_cleans_up_in_good_order(tmp_path):
         keeper.launch("another", ["sleep", "60"])
     assert not process.alive
     assert not keeper.folder.exists()
+
+
+def test_the_watchdog_thaws_what_is_paused(tmp_path):
+    """A paused engine hears its signal and ends in its own way; only who does not listen is killed."""
+    dog = watchdog.Watchdog(tmp_path / "none")
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        dog.watch(child.pid, signal.SIGTERM)
+        child.send_signal(signal.SIGSTOP)
+        dog.close()
+        assert child.wait() == -signal.SIGTERM
 
 
 def test_the_watchdog_spares_a_process_that_only_has_the_number(tmp_path):
