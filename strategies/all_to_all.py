@@ -33,10 +33,10 @@ from strategies.replica import Copy, beginning, change, merge, tombstone
 from strategies.upkeep import Calls, Sweeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 COUNTED = (
-    *(f"{way}_{kind}" for way in ("sent", "received") for kind in get_args(Kind)),
+    *(f"{way}_{kind}{of}" for way in ("sent", "received") for kind in get_args(Kind) for of in ("", "_bytes")),
     *(
         "requests_sent",
         "batches_sent",
@@ -215,13 +215,11 @@ class AllToAllStore(ReplicatedStore):
         self._peers.greeted(hello)
         return self.greeting()
 
-    def received(self, messages: list[Message], size_bytes: int) -> None:
-        """Merge what a peer has sent."""
+    def received(self, messages: list[Message], counts: Mapping[str, int]) -> None:
+        """Merge what a peer has sent, and add what it amounts to."""
         with self._lock:
-            self._counts["batches_received"] += 1
-            self._counts["bytes_received"] += size_bytes
+            self._counts.update(counts)
             for message in messages:
-                self._counts[f"received_{message.kind}"] += 1
                 self._merge(message.copy)
 
     def learn(self, copies: list[Copy]) -> None:

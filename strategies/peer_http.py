@@ -10,6 +10,7 @@ import hmac
 import re
 import threading
 import time
+from collections import Counter
 from contextlib import closing, contextmanager
 from functools import partial
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from strategies.replica import Copy, Handle
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from strategies.contract import Peer
@@ -97,10 +98,10 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 
 
-def _decoder(kind: type[T]) -> Callable[[bytes], T]:
+def _decoder(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
     decode = msgspec.msgpack.Decoder(kind).decode
 
-    def understand(body: bytes) -> T:
+    def understand(body: bytes | msgspec.Raw) -> T:
         try:
             return decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -110,7 +111,8 @@ def _decoder(kind: type[T]) -> Callable[[bytes], T]:
 
 
 _decode_hello = _decoder(Hello)
-_decode_messages = _decoder(list[Message])
+_decode_parts = _decoder(list[msgspec.Raw])
+_decode_message = _decoder(Message)
 _decode_copies = _decoder(list[Copy])
 _decode_handles = _decoder(Handles)
 
@@ -136,6 +138,7 @@ class PeerClient:
         self._secret = secret
         self._timeout_seconds = timeout_seconds
         self._idle: list[HTTPConnection] = []
+        self._closed = False
         self._lock = threading.Lock()
         address = urlsplit(peer.url)
         kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
@@ -173,8 +176,9 @@ class PeerClient:
                 yield _decode_copies(self._read(response, size))
 
     def close(self) -> None:
-        """Close the connections that nobody uses at the moment."""
+        """Close the connections, those that are in use after their answer."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -190,10 +194,11 @@ class PeerClient:
         request = b"%b%d\r\n\r\n%b" % (self._heads[path], len(body), body)
         with self._failures():
             connection, (status, answer) = self._exchange(request)
-        if status == HTTPStatus.OK:
-            with self._lock:
+        with self._lock:
+            keep = status == HTTPStatus.OK and not self._closed
+            if keep:
                 self._idle.append(connection)
-        else:
+        if not keep:
             connection.close()
         self._check(path, status)
         return answer
@@ -269,8 +274,8 @@ class Node(Protocol):
     def greeted(self, hello: Hello) -> Hello:
         """Take note of a peer's greeting and return one's own."""
 
-    def received(self, messages: list[Message], size_bytes: int) -> None:
-        """Merge what a peer has sent."""
+    def received(self, messages: list[Message], counts: Mapping[str, int]) -> None:
+        """Merge what a peer has sent, and add what it amounts to: see `Census.details`."""
 
     def known(self, handles: list[str]) -> list[Copy]:
         """Return the copies held of these sessions."""
@@ -324,7 +329,13 @@ class PeerRoutes:
         return HTTPStatus.OK, [encode(self._node.greeted(_decode_hello(body)))]
 
     def _apply(self, body: bytes) -> Answer:
-        self._node.received(_decode_messages(body), len(body))
+        packed = _decode_parts(body)
+        messages = [_decode_message(part) for part in packed]
+        counts = Counter(batches_received=1, bytes_received=len(body))
+        for message, part in zip(messages, packed, strict=True):
+            counts[f"received_{message.kind}"] += 1
+            counts[f"received_{message.kind}_bytes"] += len(part)
+        self._node.received(messages, counts)
         return HTTPStatus.OK, [b""]
 
     def _ask(self, body: bytes) -> Answer:

@@ -263,7 +263,9 @@ class PeerLink:
         with self._changed:
             self.counts["batches_sent"] += 1
             self.counts["bytes_sent"] += len(body)
-            self.counts.update(f"sent_{message.kind}" for message in batch)
+            for message in batch:
+                self.counts[f"sent_{message.kind}"] += 1
+                self.counts[f"sent_{message.kind}_bytes"] += len(message.body)
 
     def _open(self) -> None:
         self.open = True

@@ -93,15 +93,17 @@ class Cluster:
 
     Args:
         servers: how many.
+        clock: tells all of them the time, in seconds since the epoch.
         settings: any fields of `StoreSettings` but server, peers and secret.
     """
 
-    def __init__(self, servers: int = 3, **settings: Any) -> None:
+    def __init__(self, servers: int = 3, clock: Callable[[], float] = time.time, **settings: Any) -> None:
         self._settings = StoreSettings(namespace="test", peer_secret=SECRET, **settings)
+        self._clock = clock
         sockets = [bound_socket() for _ in range(servers)]
         ports = [bound.getsockname()[1] for bound in sockets]
         self.peers = tuple(Peer(f"web-{i + 1}", f"http://127.0.0.1:{port}") for i, port in enumerate(ports))
-        self.stores: list[AllToAllStore] = [AllToAllStore.open(self._settings_of(i)) for i in range(servers)]
+        self.stores = [AllToAllStore(self._settings_of(i), clock) for i in range(servers)]
         self._listeners = [Listener(store.peer_app, s) for store, s in zip(self.stores, sockets, strict=True)]
         joins = [threading.Thread(target=store.join) for store in self.stores]
         for join in joins:
@@ -139,10 +141,21 @@ class Cluster:
             yield
         self.listen_again(index)
 
+    def speechless(self, index: int, peer: int) -> threading.Event:
+        """Have one server wait for a peer's answers to its questions until the returned event is set."""
+        released = threading.Event()
+
+        def ask(_: list[str]) -> list[Copy]:
+            released.wait(30)
+            return []
+
+        self.stores[index]._peers._askers[self.peers[peer].name].ask = ask  # type: ignore[method-assign]
+        return released
+
     def restart(self, index: int) -> AllToAllStore:
         """Start one server anew, after `stop_listening`, with an empty memory; return its store, joined."""
         self.stores[index].close()
-        self.stores[index] = AllToAllStore.open(self._settings_of(index))
+        self.stores[index] = AllToAllStore(self._settings_of(index), self._clock)
         self.listen_again(index)
         self.stores[index].join()
         return self.stores[index]

@@ -42,7 +42,7 @@ class Simulation:
         self.stores = [self._store(f"web-{i}", offset) for i, offset in enumerate((0.0, -180.0, 240.0))]
         self.stores[0].create("h", NewSession("hash 0", {"user": b"0"}))
         for store in self.stores:
-            store.received(self.wire.told, 0)
+            store.received(self.wire.told, {})
 
     def _store(self, name, offset):
         settings = StoreSettings(server=name, idle_seconds=3600)
@@ -55,7 +55,7 @@ class Simulation:
         if what == "deliver":
             chosen = [message for message in self.wire.told if how.random() < 0.5]
             how.shuffle(chosen)
-            store.received(chosen, 0)
+            store.received(chosen, {})
         elif what == "save":
             with contextlib.suppress(SessionGone):
                 self.accepted.append((store.save("h", how), how))
@@ -67,7 +67,7 @@ class Simulation:
         for store in self.stores:
             messages = self.wire.told * 2
             how.shuffle(messages)
-            store.received(messages, 0)
+            store.received(messages, {})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,10 +139,10 @@ def test_a_change_that_comes_before_its_session_is_kept_but_not_served():
     simulation.do("save", 0, Changes(set={"cart:1": b"1"}))
     create, save = simulation.wire.told
     newcomer = simulation._store("web-9", 0.0)
-    newcomer.received([save], 0)
+    newcomer.received([save], {})
     assert newcomer.load("h") is None
     assert newcomer.census().handles == ()
-    newcomer.received([create], 0)
+    newcomer.received([create], {})
     assert newcomer.load("h").fields == {"user": b"0", "cart:1": b"1"}
 
 
@@ -153,7 +153,7 @@ def test_a_whole_save_removes_fields_it_never_knew():
     first.save("h", Changes(set={"cart:1": b"1"}, whole=True))
     ahead.save("h", Changes(set={"cart:2": b"2"}, whole=True))
     for store in simulation.stores:
-        store.received(simulation.wire.told, 0)
+        store.received(simulation.wire.told, {})
         assert store.load("h").fields == {"cart:2": b"2"}
 
 
@@ -167,7 +167,7 @@ def test_added_and_removed_fields_do_not_pile_up(monkeypatch):
         store.save("h", Changes(deleted=frozenset({f"cart:{i}"})))
     assert len(store.snapshot()[0].fields) < 15
     assert store.load("h").fields == {"user": b"0"}
-    other.received(list(reversed(simulation.wire.told)), 0)
+    other.received(list(reversed(simulation.wire.told)), {})
     assert other.snapshot() == store.snapshot()
 
 
@@ -195,7 +195,7 @@ def test_a_later_write_wins_where_the_clock_is_behind():
     simulation = Simulation()
     _, behind, ahead = simulation.stores
     ahead.save("h", Changes(set={"user": b"early"}))
-    behind.received(simulation.wire.told, 0)
+    behind.received(simulation.wire.told, {})
     behind.save("h", Changes(set={"user": b"late"}))
-    ahead.received(simulation.wire.told, 0)
+    ahead.received(simulation.wire.told, {})
     assert ahead.load("h").fields == {"user": b"late"}
