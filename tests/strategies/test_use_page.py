@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import os
 import re
@@ -61,15 +62,33 @@ def test_page_has_its_sections():
     assert len(SECTIONS) >= 15
 
 
-@pytest.mark.parametrize("section", [name for name, blocks in SECTIONS.items() if blocks and name != "All-to-all"])
-def test_code_of_the_page(section, environment):
+EACH_SECTION = """
+import sys, traceback
+for section, program in {programs!r}.items():
+    try:
+        exec(compile(program, section, "exec"), {{"__name__": section}})
+    except Exception:
+        print(section, traceback.format_exc(), sep=": ")
+"""
+
+
+def test_code_of_the_page(environment):
     """A section's code, after the application of "In one line", runs to its end and its assertions hold."""
-    blocks = [APPLICATION, *(block for block in SECTIONS[section] if block != APPLICATION)]
-    program = "\n".join([*blocks, BESIDE_THE_PAGE.get(section, "")])
+    programs = {
+        section: "\n".join([APPLICATION, *blocks[blocks[:1] == [APPLICATION] :], BESIDE_THE_PAGE.get(section, "")])
+        for section, blocks in SECTIONS.items()
+        if blocks and section != "All-to-all"
+    }
     done = subprocess.run(
-        [sys.executable, "-"], input=program, env=environment, text=True, capture_output=True, timeout=60, check=False
+        [sys.executable, "-"],
+        input=EACH_SECTION.format(programs=programs),
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=100,
+        check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def free_ports(count):
@@ -91,45 +110,48 @@ def answers(url):
         return False
 
 
-def test_servers_of_the_page(environment, tmp_path):
-    """Two processes of the page's `server.py` share their sessions, over listeners that only peers are told of."""
-    program = tmp_path / "server.py"
-    program.write_text("\n".join([APPLICATION, *SECTIONS["All-to-all"]]))
-    first, second, *inner = free_ports(4)
-    urls = [f"http://127.0.0.1:{port}/count" for port in (first, second)]
-    peer_secret = secrets.token_hex()
-    servers = [
+@contextlib.contextmanager
+def two_servers(program, environment):
+    """Run a program as `web-1` and `web-2`; give their addresses, for users and for peers."""
+    users, peers = free_ports(2), free_ports(2)
+    started = [
         subprocess.Popen(
             [sys.executable, program],
             env=environment
             | {
                 "SERVER": f"web-{i + 1}",
-                "PEERS": f"web-{2 - i}=http://127.0.0.1:{inner[1 - i]}",
-                "PEER_SECRET": peer_secret,
-                "LISTEN": f"127.0.0.1:{(first, second)[i]}",
-                "LISTEN_FOR_PEERS": f"127.0.0.1:{inner[i]}",
+                "PEERS": f"web-{2 - i}=http://127.0.0.1:{peers[1 - i]}",
+                "LISTEN": f"127.0.0.1:{users[i]}",
+                "LISTEN_FOR_PEERS": f"127.0.0.1:{peers[i]}",
             },
         )
         for i in range(2)
     ]
     try:
+        yield [[f"http://127.0.0.1:{port}" for port in ports] for ports in (users, peers)]
+    finally:
+        for server in started:
+            server.kill()
+            server.wait()
+
+
+def test_servers_of_the_page(environment, tmp_path):
+    """Two processes of the page's `server.py` share their sessions, over listeners that only peers are told of."""
+    program = tmp_path / "server.py"
+    program.write_text("\n".join([APPLICATION, *SECTIONS["All-to-all"]]))
+    with two_servers(program, environment | {"PEER_SECRET": secrets.token_hex()}) as (urls, peer_urls):
         for url in urls:
-            wait_until(lambda url=url: answers(url), seconds=30)
+            wait_until(lambda url=url: answers(f"{url}/count"), seconds=60)
         with requests.Session() as browser:
             counted = []
 
             def in_turn():
-                counted.append(browser.get(urls[len(counted) % 2], timeout=5).json()["n"])
+                counted.append(browser.get(f"{urls[len(counted) % 2]}/count", timeout=5).json()["n"])
                 return counted[-1] >= 4
 
-            wait_until(in_turn, seconds=20)
-            assert counted[-1] >= 4
-        assert requests.get(f"http://127.0.0.1:{first}/peers/state", timeout=5).status_code == 404
-        assert requests.get(f"http://127.0.0.1:{inner[0]}/peers/state", timeout=5).status_code == 403
-    finally:
-        for server in servers:
-            server.kill()
-            server.wait()
+            wait_until(in_turn, seconds=30)
+        assert requests.get(f"{urls[0]}/peers/state", timeout=5).status_code == 404
+        assert requests.get(f"{peer_urls[0]}/peers/state", timeout=5).status_code == 403
 
 
 # The public interface
