@@ -43,6 +43,28 @@ class Gate:
         self._receive(messages, counts)
 
 
+class Steps:
+    """Holds up every batch that a store receives until it is let through."""
+
+    def __init__(self, store, monkeypatch):
+        self._arrived, self._may_pass = threading.Semaphore(0), threading.Semaphore(0)
+        self._receive = store.received
+        monkeypatch.setattr(store, "received", self._pass)
+
+    def wait_for_arrival(self):
+        """Wait until one more batch is there."""
+        assert self._arrived.acquire(timeout=10)
+
+    def let_one_through(self):
+        """Let one batch through."""
+        self._may_pass.release()
+
+    def _pass(self, messages, counts):
+        self._arrived.release()
+        self._may_pass.acquire(timeout=30)
+        self._receive(messages, counts)
+
+
 def test_a_cluster_starts_without_waiting_for_each_other():
     """All at once, nobody waits; the first one up says so."""
     begin = time.monotonic()
@@ -116,6 +138,45 @@ def test_sync_waits_for_a_hung_peer_up_to_its_deadline_and_then_no_longer():
         cluster.quiet()
         version = first.save("h", Changes(set={"n": b"3"}))
         assert third.snapshot()[0].version == version
+
+
+def test_sync_shows_a_shopper_its_own_write_also_where_a_peer_has_timed_out():
+    """A peer that was too late serves an older copy to nobody who knows better: the shopper's clock has it ask."""
+    with Cluster(3, replication="sync", timeout_seconds=0.8) as cluster:
+        first, _, third = cluster.stores
+        first.create("h", CART)
+        with cluster.hanging(2):
+            version = first.save("h", Changes(set={"n": b"1"}))
+            assert details(first)["peer_timeouts"] == 1
+            assert "n" not in third.load("h").fields
+            assert third.load("h", seen=version).fields["n"] == b"1"
+            assert details(third)["catch_ups"] == 1
+
+
+def test_no_save_waits_for_a_late_peer_before_it_has_caught_up(monkeypatch):
+    """What was queued for a late peer while it took the batch before must arrive, too, before anyone waits for it."""
+    with Cluster(2, replication="sync", timeout_seconds=60) as cluster:
+        first, second = cluster.stores
+        first.create("h", CART)
+        steps = Steps(second, monkeypatch)
+        link = first._peers._links["web-2"]
+        link.late()
+        first.save("h", Changes(set={"n": b"1"}))
+        steps.wait_for_arrival()
+        first.save("h", Changes(set={"n": b"2"}))
+        steps.let_one_through()
+        steps.wait_for_arrival()
+        assert second.load("h").fields["n"] == b"1"
+        saving = threading.Thread(target=first.save, args=("h", Changes(set={"n": b"3"})))
+        saving.start()
+        saving.join(10)
+        assert not saving.is_alive(), "a save waits for a peer that has not caught up"
+        steps.let_one_through()
+        steps.let_one_through()
+        wait_until(link.idle)
+        steps.let_one_through()
+        version = first.save("h", Changes(set={"n": b"4"}))
+        assert second.snapshot()[0].version == version
 
 
 def test_an_overflowing_queue_is_counted_and_repaired(monkeypatch):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 
+import msgspec
 import pytest
 from all_to_all_cluster import Wire
 from hypothesis import given, settings
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from strategies import replica
 from strategies.all_to_all import AllToAllStore
 from strategies.clock import HybridClock, server_of
-from strategies.contract import Changes, NewSession, SessionGone, StoreSettings
+from strategies.contract import Changes, NewSession, SessionExists, SessionGone, StoreSettings
+from strategies.peer_http import Message
 from strategies.replica import change, merge
 
 NAMES = ("user", "cart:1", "cart:2", "recent")
@@ -117,6 +120,70 @@ def test_a_logout_beats_every_save_in_any_delivery(before, where, after, shuffli
     assert all(other == first for other in others)
     assert [copy.ended for copy in first] == [True]
     assert all(store.load("h") is None for store in simulation.stores)
+
+
+handles = st.sampled_from(["h", "i", "j"])
+events = st.one_of(
+    st.tuples(st.just("create"), servers, handles, st.binary(max_size=2)),
+    st.tuples(st.just("save"), servers, handles, saves),
+    st.tuples(st.just("touch"), servers, handles, st.none()),
+    st.tuples(st.just("delete"), servers, handles, st.none()),
+    st.tuples(st.just("deliver"), servers, servers, st.randoms(use_true_random=False)),
+    st.tuples(st.just("answer"), servers, servers, handles),
+    st.tuples(st.just("transfer"), servers, servers, st.none()),
+    st.tuples(st.just("restart"), servers, servers, st.none()),
+)
+
+
+def digest(store):
+    """Return one number for all that a server holds, tombstones included."""
+    held = sorted(store.snapshot(), key=lambda copy: copy.handle)
+    return hashlib.sha256(msgspec.msgpack.encode(held, order="deterministic")).hexdigest()
+
+
+class Network(Simulation):
+    """Several sessions, of which no server knows all; a server may forget everything and be told again."""
+
+    def do(self, what, server, which, how):
+        """Let one thing happen."""
+        self.seconds += 0.0004
+        store = self.stores[server]
+        if what == "create":
+            with contextlib.suppress(SessionExists):
+                store.create(which, NewSession(f"hash of {server}", {"user": how}))
+        elif what == "save":
+            with contextlib.suppress(SessionGone):
+                store.save(which, how)
+        elif what in {"touch", "delete"}:
+            getattr(store, what)(which)
+        elif what == "deliver":
+            chosen = [message for message in self.wire.told if how.random() < 0.3] * 2
+            how.shuffle(chosen)
+            store.received(chosen, {})
+        elif what == "answer":
+            store.learn(self.stores[which].known([how]))
+        elif which != server:
+            if what == "restart":
+                self.stores[server] = store = self._store(f"web-{server}", store._now() - self.seconds)
+            store.received([Message("state", copy) for copy in self.stores[which].snapshot()], {})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(events, max_size=40), st.randoms(use_true_random=False))
+def test_whatever_happens_on_the_way_all_servers_are_identical_once_quiet(run, shuffling):
+    """Creates, saves, touches and deletes in any interleaving of deliveries, answers, transfers and restarts.
+
+    Deliveries are partial, duplicated, shuffled and delayed, also of sessions that a server has never heard of.
+    """
+    network = Network()
+    for event in run:
+        network.do(*event)
+    network.deliver_everything(shuffling)
+    assert len({digest(store) for store in network.stores}) == 1
+    served = [{copy.handle: store.load(copy.handle) for copy in store.snapshot()} for store in network.stores]
+    assert served[0] == served[1] == served[2]
+    deleted = {message.copy.handle for message in network.wire.told if message.kind == "delete"}
+    assert not any(served[0][handle] for handle in deleted)
 
 
 @settings(max_examples=200, deadline=None)
