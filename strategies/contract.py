@@ -78,6 +78,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         timeout_seconds: the longest that one store operation may take before it is `StoreUnavailable`.
         redis_url: where Redis answers.
         database_url: where PostgreSQL answers.
+        database_connections: how many connections this server opens to it at most: as many as it has threads.
         peers: the other servers of an all-to-all cluster.
         peer_secret: what servers of one cluster show each other on the peer routes.
         replication: when an all-to-all save is answered.
@@ -91,6 +92,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 2.0
     redis_url: str | None = None
     database_url: str | None = None
+    database_connections: int = 4
     peers: tuple[Peer, ...] = ()
     peer_secret: str = ""
     replication: Replication = "async"

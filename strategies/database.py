@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
     from strategies.postgresql import Row
 
-CONNECTIONS_PER_SERVER = 4
-"""As many as a server of the lab has threads."""
-
 _SWEEP_BATCH = 200
 _SWEEP_PAGES = 1024  # 8 MiB: what one statement of a sweep reads at most
 _TABLE_LOCK = 7_305_428_113  # any number, the same for all who create such tables
@@ -112,7 +109,8 @@ class DatabaseStore(SessionStore):
     """Rows of one table, named by the namespace.
 
     Args:
-        settings: `database_url`, namespace, lifetimes, timeout. The table must exist: `open` sees to it.
+        settings: `database_url`, `database_connections` (sweeps have one more), namespace, lifetimes, timeout. The table
+            must exist: `open` sees to it.
     """
 
     policies: ClassVar[frozenset[WritePolicy]] = frozenset({"fields", "blob", "versioned"})
@@ -121,7 +119,7 @@ class DatabaseStore(SessionStore):
         self.settings = settings
         statements = {name: _fill_in(sql, settings) for name, sql in _STATEMENTS.items()}
         url = settings.database_url or ""
-        self._connections = Connections(url, statements, CONNECTIONS_PER_SERVER, settings.timeout_seconds)
+        self._connections = Connections(url, statements, settings.database_connections, settings.timeout_seconds)
         self._for_sweeps = Connections(url, {"sweep": _fill_in(_SWEEP, settings)}, 1, settings.timeout_seconds)
         self._next_page = 0
         self._calls = Calls()

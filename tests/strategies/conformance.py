@@ -156,6 +156,26 @@ class Keeps:
         store.save(handle, Changes(set=packed(a=2), deleted=frozenset()))
         assert record.fields == packed(a=1)
 
+    def test_no_half_save(self, open_store):
+        """A reader sees a save as a whole or not at all: both its fields, and the version that goes with them."""
+        store = open_store()
+        handle = begin(store, a=0, b=0)
+        written = {store.load(handle).version: 0}
+        done = threading.Event()
+        seen = []
+
+        def write():
+            for i in range(1, 60):
+                written[store.save(handle, Changes(set=packed(a=i, b=i)))] = i
+            done.set()
+
+        def read():
+            while not done.is_set():
+                seen.append(store.load(handle))
+
+        at_once(write, read, read)
+        assert all(record.fields == packed(a=written[record.version], b=written[record.version]) for record in seen)
+
     def test_no_save_without_session(self, open_store):
         """Saving a session that never was is refused and creates nothing."""
         store = open_store()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lab.engines.postgresql import PostgreSQL
 from strategies.contract import Changes, NewSession, StoreSettings, StoreUnavailable
-from strategies.database import CONNECTIONS_PER_SERVER, DatabaseStore
+from strategies.database import DatabaseStore
 
 JSON = st.recursive(
     st.none()
@@ -181,17 +181,17 @@ def test_servers_that_start_together(database_url, namespace):
         store.close()
 
 
-def test_bounded_connections(store, connection):
-    """However many threads call, a server has a bounded number of connections."""
+@pytest.mark.parametrize("most", [1, 3])
+def test_bounded_connections(database_url, namespace, connection, most):
+    """However many threads call, a server has the connections that it was given, and one for sweeps."""
+    settings = StoreSettings(database_url=database_url, namespace=namespace, timeout_seconds=60.0)
+    store = DatabaseStore.open(msgspec.structs.replace(settings, database_connections=most))
     handle = begin(store, a=1)
-
-    def mine():
-        query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()"
-        return connection.execute(query, (f"%{store.settings.namespace}%",)).fetchone()[0]
-
-    at_once(*[lambda: [store.load(handle) for _ in range(50)]] * 16)
+    at_once(*[lambda: [store.load(handle) for _ in range(20)]] * 16)
     store._sweep()
-    assert mine() <= CONNECTIONS_PER_SERVER + 1  # one for sweeps
+    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()"
+    assert connection.execute(query, (f"%{namespace}%",)).fetchone()[0] <= most + 1
+    store.close()
 
 
 def test_connections_ended_by_the_server(store, connection):

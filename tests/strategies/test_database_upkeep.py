@@ -15,12 +15,14 @@ from faults import open_when_up
 from lab.engines.postgresql import PostgreSQL
 from strategies import database
 from strategies.contract import Changes, StoreSettings
-from strategies.database import CONNECTIONS_PER_SERVER, DatabaseStore
+from strategies.database import DatabaseStore
 
 QUIET_SECONDS = 3600.0
 """No sweep comes but those that a test asks for."""
 
 FIELDS = 20
+
+CONNECTIONS = StoreSettings().database_connections
 
 
 @pytest.fixture
@@ -162,7 +164,7 @@ class TestSweeping:
             wait_until(lambda: waiting(connection) == 1, seconds=20.0)
             sweep_all(quick)
             assert left(connection, namespace) == 200  # the batch that is under way
-            at_once(*[lambda: [slow.load(alive) for _ in range(20)]] * CONNECTIONS_PER_SERVER)
+            at_once(*[lambda: [slow.load(alive) for _ in range(20)]] * CONNECTIONS)
             for store in (slow, quick):
                 store.save(alive, Changes(set=packed(b=2)))
                 store.touch(alive)
@@ -180,7 +182,7 @@ class TestSweeping:
         log_batches(connection, namespace)
         expire(connection, namespace, 1)
         busy = [threading.Thread(target=store._sweep)]
-        busy += [threading.Thread(target=store.touch, args=(locked,)) for _ in range(CONNECTIONS_PER_SERVER - 1)]
+        busy += [threading.Thread(target=store.touch, args=(locked,)) for _ in range(CONNECTIONS - 1)]
         with holder.transaction():
             holder.execute(f'SELECT 1 FROM "{namespace}" WHERE handle = %s FOR UPDATE', (locked,))
             holder.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (namespace,))
@@ -268,9 +270,9 @@ class TestDeadRows:
             for handle in handles * 6:
                 store.save(handle, Changes(set={f"field-{thread:02}": random_field(1024)}))
 
-        at_once(*[lambda thread=thread: save(thread) for thread in range(CONNECTIONS_PER_SERVER)])
+        at_once(*[lambda thread=thread: save(thread) for thread in range(CONNECTIONS)])
         store.close()  # its connections hand in their counts
-        saves = 40 * 6 * CONNECTIONS_PER_SERVER
+        saves = 40 * 6 * CONNECTIONS
         wait_until(lambda: counted(connection, namespace)[0]["updated"] == saves + 40)
         heap, toast = counted(connection, namespace)
         assert heap["hot"] > 0.9 * saves
