@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import redis
 
+try:
+    import hiredis
+except ImportError:  # redis-py does without it, more slowly
+    hiredis = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Word = str | bytes | int
 """One word of a command."""
+
+
+_pack = cast("Callable[[tuple[Word, ...]], bytes] | None", getattr(hiredis, "pack_command", None))
 
 
 class Connection(Protocol):
@@ -70,7 +78,8 @@ class Connections:
         """
         connection = self._take()
         try:
-            connection.send_packed_command(connection.pack_command(*words), check_health=False)
+            command = [_pack(words)] if _pack else connection.pack_command(*words)
+            connection.send_packed_command(command, check_health=False)
             answer = connection.read_response()
         except redis.ReadOnlyError:
             # A failover has made a replica of it. The address may lead to the new primary by now: connect anew.

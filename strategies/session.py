@@ -108,12 +108,13 @@ class StoredSession(SessionMixin):
         self.loaded = True
 
     def __getitem__(self, name: str) -> Any:
+        if name in self._values:
+            return self._values[name]
         self._load()
-        if name not in self._values:
-            if name in self._dropped:
-                raise KeyError(name)
-            self._values[name] = unpack(name, self._packed[name])
-        return self._values[name]
+        if name in self._dropped:
+            raise KeyError(name)
+        value = self._values[name] = unpack(name, self._packed[name])
+        return value
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._load()

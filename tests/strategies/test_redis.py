@@ -9,10 +9,10 @@ import socket
 import pytest
 import redis
 from behind_flask import Shop
-from conformance import SECRET_HASH, begin, new_handle, packed, shown, wait_until
+from conformance import SECRET_HASH, at_once, begin, new_handle, packed, shown, wait_until
 from faults import EngineFails, open_when_up
+from redis_servers import Proxy, launch_redis
 
-from lab.engines.ports import free_port
 from lab.engines.redis import Redis
 from strategies.contract import Changes, NewSession, SessionGone, StoreSettings, StoreUnavailable
 from strategies.redis import RedisStore
@@ -175,33 +175,39 @@ def test_hung_listener():
             RedisStore.open(StoreSettings(redis_url=url, timeout_seconds=0.2))
 
 
-def test_cluster(keeper):
-    """A Redis Cluster serves as well: every script has one key."""
-    port = free_port()
-    folder = keeper.folder / f"redis-cluster-{port}"
-    folder.mkdir()
-    options = ["--port", str(port), "--cluster-enabled", "yes", "--save", "", "--dir", str(folder)]
-    process = keeper.launch("redis-cluster", [Redis.find(), "--bind", "127.0.0.1", *options])
-    with redis.Redis(port=port) as client:
-        assert process.wait_until(lambda: pings(client))
-        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        wait_until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO", NEVER_DECODE=True))
-    store = RedisStore.open(StoreSettings(redis_url=f"redis://127.0.0.1:{port}"))
-    handles = {begin(store, a=1) for _ in range(5)}
-    for handle in handles:
-        store.save(handle, Changes(set=packed(b=2)))
-        store.touch(handle)
-        assert shown(store, handle) == {"a": 1, "b": 2}
-    assert set(store.census().handles) == handles
-    store.delete(handles.pop())
-    assert set(store.census().handles) == handles
+def test_more_fields_than_fit_at_once(open_redis_store):
+    """A session is created, saved and emptied whole also where Lua's stack does not hold all its fields at once."""
+    store = open_redis_store()
+    fields = {f"{number:04}": number for number in range(2500)}
+    handle = begin(store, **fields)
+    assert shown(store, handle) == fields
+    doubled = {name: 2 * number for name, number in fields.items()}
+    store.save(handle, Changes(set=packed(**doubled)))
+    assert shown(store, handle) == doubled
+    store.save(handle, Changes(set=packed(last=1), deleted=frozenset(fields)))
+    assert shown(store, handle) == {"last": 1}
+
+
+def test_failover(keeper, tmp_path):
+    """After a failover the old primary refuses one save; the next one finds the new primary at the same address."""
+    old, old_port = launch_redis(keeper, "redis-old")
+    new, new_port = launch_redis(keeper, "redis-new", "--replicaof", "127.0.0.1", str(old_port))
+    address = Proxy(keeper, old_port)
+    store = RedisStore.open(StoreSettings(redis_url=f"redis://127.0.0.1:{address.port}", timeout_seconds=5.0))
+    handle = begin(store, a=1)
+    at_once(*[lambda: store.load(handle)] * 4)
+    with redis.Redis(port=old_port) as primary, redis.Redis(port=new_port) as replica:
+        wait_until(lambda: replica.exists(f"sessions:{handle}"), seconds=20)
+        replica.replicaof("NO", "ONE")
+        primary.replicaof("127.0.0.1", str(new_port))
+    address.lead_to(new_port)
+    with pytest.raises(StoreUnavailable, match="read only"):
+        store.save(handle, Changes(set=packed(a=2)))
+    for _ in range(5):
+        at_once(*[lambda: store.save(handle, Changes(set=packed(b=2)))] * 4)
+    assert shown(store, handle) == {"a": 1, "b": 2}
+    with redis.Redis(port=new_port) as now_primary:
+        assert now_primary.hget(f"sessions:{handle}", "_version") == b"21"
     store.close()
-    process.stop()
-
-
-def pings(client):
-    """Return whether Redis answers."""
-    try:
-        return client.ping()
-    except redis.ConnectionError:
-        return False
+    for process in (address, new, old):
+        process.stop()

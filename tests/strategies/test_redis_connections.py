@@ -145,3 +145,10 @@ def test_fork(redis_url):
     """A forked process makes a connection of its own, and leaves its parent's as it was."""
     done = subprocess.run([sys.executable, "-c", FORKED, redis_url], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 True parent\n", "")
+
+
+def test_without_hiredis(connections, monkeypatch):
+    """Without hiredis redis-py packs the same words."""
+    monkeypatch.setattr("strategies.redis_connections._pack", None)
+    assert connections.call("ECHO", "café") == "café".encode()
+    assert connections.call("ECHO", 7) == b"7"
