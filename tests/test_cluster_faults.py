@@ -14,6 +14,7 @@ import requests
 
 from lab.cluster import ClusterSpec, Lab
 from lab.errors import LabError
+from lab.servers import ServerProcess
 from loadtests.client import ArmTarget, Generator
 from loadtests.plans import shopping_plan, warmup_plan
 
@@ -145,8 +146,8 @@ def test_a_paused_server_says_nothing_and_is_left_out_of_what_the_lab_asks(start
         assert (first.pid, first.alive) == (pid, True)
 
 
-def test_a_paused_server_can_be_killed_restarted_and_stopped(start, lab):
-    """Whatever was frozen is dead when it is killed, and does not hold up the end of its cluster."""
+def test_a_paused_server_can_be_killed_restarted_and_stopped(start, lab, monkeypatch):
+    """Whatever was frozen is dead when it is killed, and ends in good order with its cluster."""
     cluster = start("isolated", servers=2)
     cluster.pause("web-1")
     cluster.kill("web-1")
@@ -155,8 +156,11 @@ def test_a_paused_server_can_be_killed_restarted_and_stopped(start, lab):
     cluster.restart("web-1")
     assert set(cluster.census()) == {"web-1", "web-2"}
     cluster.pause("web-2")
+    killed = []
+    monkeypatch.setattr(ServerProcess, "kill", killed.append)
     lab.stop(cluster)
     assert not any(one.alive for one in cluster.servers)
+    assert killed == []
 
 
 def test_what_cannot_be_done_is_one_clear_line(start):

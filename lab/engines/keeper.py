@@ -257,7 +257,7 @@ class Keeper:
             EngineFailed: a program has ended that the lab did not end itself.
         """
         with self._lock:
-            ended = next((one for one in self._processes if not one.to_end and not one.alive), None)
+            ended = next((one for one in self._processes if not one.alive and not one.to_end), None)
         if ended is not None:
             raise EngineFailed(f"{ended.name} has ended while it was needed. {ended.last_words()}")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -186,6 +188,71 @@ def test_pause_kill_and_stop(balancer):
         time.sleep(0.01)
     with pytest.raises(EngineFailed, match="does not answer"):
         balancer.flush()
+
+
+def test_an_old_worker_says_goodbye(balancer, backends):
+    """A connection that is open while nginx changes over gets one more answer, which ends it; the next is a new one."""
+    for _ in range(4):  # who is silent for a second is not waited for
+        shopper = http.client.HTTPConnection(urlsplit(balancer.url).netloc, timeout=5)
+        assert ask(shopper).getheader("Connection") == "keep-alive"
+        before = set(balancer.pids())
+        with ThreadPoolExecutor(1) as pool:
+            changing = pool.submit(balancer.drain, backends[0].address)
+            while not set(balancer.pids()) - before:
+                pass
+            time.sleep(0.2)  # nginx waits a tenth of a second before it ends the old worker
+            try:
+                answer = ask(shopper).getheader("Connection")
+            except ConnectionError:
+                answer = "closed"
+            changing.result()
+        shopper.close()
+        balancer.undrain(backends[0].address)
+        if answer == "close":
+            break
+    assert answer == "close"
+
+
+def ask(connection):
+    """Send a request on this connection; return the answer."""
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    return answer
+
+
+@pytest.mark.parametrize("sticky", [None, "server_x"])
+def test_a_drained_server_gets_no_newcomer(start, backends, sticky):
+    """Whoever is bound to it stays, and may come with any cookie after `undrain`; without affinity it gets nothing."""
+    balancer = start(sticky_cookie=sticky)
+    shoppers = [requests.Session() for _ in backends]
+    bound = [shopper.get(balancer.url, timeout=5).text for shopper in shoppers]
+    assert sorted(bound) == ["web-1", "web-2", "web-3"]
+    balancer.drain(backends[1].address)
+    assert set(names(balancer.url, 6)) == {"web-1", "web-3"}
+    now = [shopper.get(balancer.url, timeout=5).text for shopper in shoppers]
+    assert (now == bound) if sticky else ("web-2" not in now)
+    balancer.drain(backends[0].address)
+    assert set(names(balancer.url, 3)) == {"web-3"}
+    for backend in backends:
+        balancer.undrain(backend.address)
+    assert set(names(balancer.url, 6)) == {"web-1", "web-2", "web-3"}
+    if sticky:
+        assert [shopper.get(balancer.url, timeout=5).text for shopper in shoppers] == bound
+    for shopper in shoppers:
+        shopper.close()
+
+
+def test_a_balancer_that_cannot_change_says_so(balancer, backends):
+    """A dead balancer takes no new configuration; started again, it has its old address and the newest one."""
+    balancer.kill()
+    with pytest.raises(EngineFailed, match=r"^nginx does not run, so it cannot be told whom to drain$"):
+        balancer.drain(backends[0].address)
+    balancer.restart()
+    balancer.drain(backends[0].address)
+    assert set(names(balancer.url, 4)) == {"web-2", "web-3"}
+    balancer.restart()
+    assert set(names(balancer.url, 4)) == {"web-2", "web-3"}
 
 
 def test_nothing_listens_beyond_loopback(balancer):

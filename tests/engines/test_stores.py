@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import threading
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -196,41 +195,6 @@ def test_redis_has_read_its_data_when_it_is_back(own_keeper):
     running.kill()
     running.restart()
     assert count_kept(running.url) == 300_000
-
-
-def test_no_process_of_a_killed_postgresql_outlives_the_kill(own_keeper):
-    """Connections that were just opening are gone, too: two servers on one data folder would ruin it."""
-    running = PostgreSQL.start(own_keeper)
-    data = str(running._data)
-    for _ in range(3):
-        stop = threading.Event()
-        clients = [threading.Thread(target=knock, args=(running.url, stop)) for _ in range(4)]
-        for client in clients:
-            client.start()
-        family = set(running.pids())
-        while not set(running.pids()) - family:
-            pass
-        running.kill()
-        assert [one for one in psutil.process_iter() if works_in(one, data)] == []
-        stop.set()
-        for client in clients:
-            client.join()
-        running.restart()
-    assert answers(running.url)
-
-
-def knock(url, stop):
-    """Open connections, one after the other."""
-    while not stop.is_set():
-        answers(url)
-
-
-def works_in(process, folder):
-    """Return whether a process lives and works in this folder."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == folder
-    except psutil.Error:
-        return False
 
 
 @ENGINES

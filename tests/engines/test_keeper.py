@@ -1,0 +1,57 @@
+"""The keeper: what it kills is gone, and what it kills is no failure."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+
+MOTHER = """
+import subprocess
+for _ in range(500):
+    subprocess.Popen(["sleep", "60"])
+"""
+
+
+def test_no_child_outlives_a_kill(own_keeper):
+    """Children that are born while their mother is killed are gone, too, when `kill` returns."""
+    mother = own_keeper.launch("mother", [sys.executable, "-S", "-c", MOTHER])
+    while len(mother.pids()) < 20:
+        assert mother.alive
+    mother.kill()
+    left = [one for one in psutil.process_iter() if works_in(one, own_keeper.folder)]
+    for one in left:
+        one.kill()
+    assert left == []
+
+
+def works_in(process, folder):
+    """Return whether a process lives and works in this folder."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(folder)
+    except psutil.Error:
+        return False
+
+
+def test_what_the_lab_ends_itself_is_no_failure(own_keeper):
+    """However often the keeper looks while processes are killed and stopped, it finds nothing to complain about."""
+    done = threading.Event()
+
+    def look():
+        looks = 0
+        while not done.is_set():
+            own_keeper.check()
+            looks += 1
+        return looks
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            for _ in range(8):
+                for end in ("kill", "stop"):
+                    getattr(own_keeper.launch("sleep", ["sleep", "60"]), end)()
+        finally:
+            done.set()
+        assert looking.result() > 0
