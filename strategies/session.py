@@ -179,7 +179,7 @@ class StoredSession(SessionMixin):
 
         Saying again what is so already changes nothing, so that it may be said at the beginning of every request.
         """
-        return bool(self.get(_PERMANENT, False))
+        return _PERMANENT in self and bool(self[_PERMANENT])
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
