@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Self, get_args
 
-from strategies.clock import NEVER, HybridClock, Stamp, is_stamp
+from strategies.clock import NEVER, HybridClock, Stamp, is_stamp, server_of
 from strategies.contract import (
     Census,
     Changes,
@@ -269,7 +269,7 @@ class AllToAllStore(ReplicatedStore):
             copy = self._live(handle)
             return copy is None or copy.version >= seen
 
-        if self._peers.ask(handle, caught_up):
+        if self._peers.ask(handle, caught_up, first=server_of(seen)):
             in_vain = not caught_up()
             with self._lock:
                 self._counts["catch_ups"] += 1

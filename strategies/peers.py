@@ -88,21 +88,23 @@ class Peers:
             for link in acknowledgements.wait(self._settings.timeout_seconds * SYNC_SHARE):
                 link.late()
 
-    def ask(self, handle: str, enough: Callable[[], bool] = lambda: False) -> bool:
-        """Have all peers that are up tell what they know of a session, within a bounded time.
+    def ask(self, handle: str, enough: Callable[[], bool] = lambda: False, first: str = "") -> bool:
+        """Have the peers that are up tell what they know of a session, within a bounded time.
 
         Args:
             handle: which session.
-            enough: looked at after each answer: whether it is pointless to wait for the others'.
+            enough: looked at after each answer: whether no more are needed.
+            first: a server that should know; the others are asked if its answer is not enough, or late.
 
         Returns:
             Whether there was anyone to ask.
         """
-        deadline = time.monotonic() + self._ask_seconds
-        names = [name for name, link in self._links.items() if link.open]
-        answers = {self._pool.submit(self._ask, name, handle) for name in names}
-        while answers and not enough() and (seconds := deadline - time.monotonic()) > 0:
-            _, answers = wait(answers, seconds, FIRST_COMPLETED)
+        begin = time.monotonic()
+        names = {name for name, link in self._links.items() if link.open}
+        preferred = names & {first}
+        self._ask_all(preferred, handle, enough, begin + self._ask_seconds / 2)
+        if not (preferred and enough()):
+            self._ask_all(names - preferred, handle, enough, begin + self._ask_seconds)
         return bool(names)
 
     def greeted(self, hello: Hello) -> None:
@@ -176,6 +178,11 @@ class Peers:
             self._counts["requests_sent"] += client.requests_sent
             client.close()
         return True
+
+    def _ask_all(self, names: set[str], handle: str, enough: Callable[[], bool], deadline: float) -> None:
+        answers = {self._pool.submit(self._ask, name, handle) for name in names}
+        while answers and not enough() and (seconds := deadline - time.monotonic()) > 0:
+            _, answers = wait(answers, seconds, FIRST_COMPLETED)
 
     def _ask(self, name: str, handle: str) -> None:
         try:

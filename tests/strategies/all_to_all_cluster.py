@@ -76,7 +76,7 @@ class Wire:
         """Keep a change."""
         self.told.append(Message(kind, copy))
 
-    def ask(self, *_: object) -> bool:
+    def ask(self, *_: object, **__: object) -> bool:
         """Reach nobody."""
         return False
 

@@ -101,10 +101,10 @@ def test_a_server_with_an_older_copy_asks_once(cluster, shops):
     assert questions(cluster.stores[1]) == (1, 0)
 
 
-def test_an_answer_that_is_new_enough_is_not_waited_past():
-    """One peer's answer is enough where it has the write: a peer that hangs then holds up nobody."""
+def test_the_server_that_has_the_write_is_asked_first_and_its_answer_is_enough():
+    """One question is all that it takes where the writer answers: a peer that hangs then holds up nobody."""
     with Cluster(3, timeout_seconds=80) as cluster:
-        first, second, _ = cluster.stores
+        first, second, third = cluster.stores
         first.create("h", CART)
         cluster.quiet()
         silence(first)
@@ -113,6 +113,22 @@ def test_an_answer_that_is_new_enough_is_not_waited_past():
         begin = time.monotonic()
         assert second.load("h", seen=version).fields == {"cart:1": b"2"}
         assert time.monotonic() - begin < 10
+        assert (first.census().details["asked"], third.census().details["asked"]) == (1, 0)
+        released.set()
+
+
+def test_where_the_writer_does_not_answer_the_others_are_asked():
+    """A write that reached one peer before its server fell silent is found there, within the bound for asking."""
+    with Cluster(3, timeout_seconds=4.0) as cluster:
+        first, second, third = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        first._peers._links["web-2"].send = lambda _: None
+        version = first.save("h", Changes(set={"cart:1": b"2"}))
+        cluster.quiet()
+        released = cluster.speechless(1, 0)
+        assert second.load("h", seen=version).fields == {"cart:1": b"2"}
+        assert third.census().details["asked"] == 1
         released.set()
 
 
