@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[1]
         (["compare", "--writes", "bolb"], "'bolb' is not one of"),
         (["compare", "--writes", "versioned"], "STRATEGIES="),
         (["compare", "--sevrers", "4"], "Did you mean"),
+        (["failover", "--servers", "1"], "1 is not in the range"),
+        (["failover", "--strategies", "redsi"], "Did you mean redis?"),
+        (["failover", "--blocks", "3"], "No such option"),
         (["comprae"], "No such command 'comprae'"),
         (["up"], "Missing option '--strategy'"),
         (["up", "--strategy", "redis sticky"], "expected one strategy, got 2"),
@@ -68,10 +71,17 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_help_names_every_option(capsys):
-    """Each make variable of `compare` is an option with a line of help."""
-    assert main(["compare", "--help"]) == 0
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("compare", "servers rate blocks quick full seed strategies writes replication out"),
+        ("failover", "servers rate quick seed strategies out"),
+    ],
+)
+def test_help_names_every_option(command, options, capsys):
+    """Each make variable of an experiment is an option with a line of help."""
+    assert main([command, "--help"]) == 0
     told = capsys.readouterr().out
 
-    for option in ("servers", "rate", "blocks", "quick", "full", "seed", "strategies", "writes", "replication", "out"):
+    for option in options.split():
         assert f"--{option}" in told

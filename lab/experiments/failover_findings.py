@@ -11,7 +11,7 @@ from lab.consistency.checks import check
 from lab.consistency.history import write_history
 from lab.experiments.failover_beside import newest_comparison
 from lab.experiments.failover_faults import FAULTS, VICTIM
-from lab.experiments.failover_promises import MADE, judge
+from lab.experiments.failover_promises import LATENESS_LIMIT_MS, MADE, judge
 from lab.experiments.failover_story import tell
 from lab.experiments.findings import CONTROL
 from lab.report.results import SCHEMA
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.experiments.failover import Measured, Struck
-
-LATENESS_LIMIT_MS = 50.0
-"""A generator that was later than this (99th percentile, tab idle) did not offer a steady load."""
 
 
 def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
@@ -96,6 +93,7 @@ def _story(struck: Struck, servers: int) -> dict[str, Any]:
     return {
         **story,
         "peer_timeouts": struck.peer_timeouts,
+        "lateness_p99_ms": float(np.quantile(struck.lateness_ms, 0.99)) if struck.lateness_ms else None,
         "consistency": check(struck.operations, "failover"),
     }
 

@@ -12,7 +12,8 @@ import msgspec
 
 Verdict = Literal["kept", "broken", "not tested"]
 Story = dict[str, Any]
-"""What `failover_story.tell` returns, with `peer_timeouts` beside it where servers have peers."""
+"""What `failover_story.tell` returns; beside it `peer_timeouts`, None where servers have no peers, and
+`lateness_p99_ms`, the generator's own lateness meanwhile."""
 
 LEAST_SESSIONS = 10
 LEAST_WRITES = 30
@@ -21,6 +22,9 @@ LEAST_VIEWS = 30
 
 RECOVER_SECONDS = 5.0
 """So soon after the repair, at the latest, requests must succeed again."""
+
+LATENESS_LIMIT_MS = 50.0
+"""A generator that was later than this (99th percentile, tab idle) did not offer a steady load."""
 
 BOUND_SECONDS = 3.0
 """So soon, at the latest, a store that is down must be answered for."""
@@ -105,6 +109,19 @@ def _correct_in_time(story: Story) -> Outcome:
     return Outcome(found.verdict, f"{found.evidence}; {timeouts} peer timeouts")
 
 
+def _in_time(judge: Callable[[Story], Outcome]) -> Callable[[Story], Outcome]:
+    """Let a promise of seconds go untested where the machine was too busy to keep even the load generator in time."""
+
+    def judged(story: Story) -> Outcome:
+        found, late = judge(story), story["lateness_p99_ms"]
+        if found.verdict == "broken" and (late is None or late > LATENESS_LIMIT_MS):
+            why = f"the machine was too busy: the load generator itself was {late or 0:.0f} ms late"
+            return Outcome("not tested", f"{why}; {found.evidence}")
+        return found
+
+    return judged
+
+
 def _recovers(story: Story) -> Outcome:
     found = story["recovery"]
     if found["recovered"] is None:
@@ -158,9 +175,11 @@ PROMISES = {
         ),
         Promise("correct", "no wrong cart is shown", _correct),
         Promise("correct-in-time", "no wrong cart is shown while no peer has timed out", _correct_in_time),
-        Promise("recovers", f"requests succeed again at most {RECOVER_SECONDS:g} s after the repair", _recovers),
+        Promise(
+            "recovers", f"requests succeed again at most {RECOVER_SECONDS:g} s after the repair", _in_time(_recovers)
+        ),
         Promise("untouched", "no request fails because of the session's store", _untouched),
-        Promise("bounded", f"a store that is down gives 503 within {BOUND_SECONDS:g} s", _bounded),
+        Promise("bounded", f"a store that is down gives 503 within {BOUND_SECONDS:g} s", _in_time(_bounded)),
         Promise("reads-go-on", "carts are still shown while the store is full", _reads_go_on),
     )
 }

@@ -132,7 +132,7 @@ def _row(arm: str, story: dict[str, Any]) -> Row:
 
 
 def _not_recovered(story: dict[str, Any]) -> str:
-    return "unknown" if story["recovery"]["recovered"] is None else "to the end"
+    return "unknown" if story["recovery"]["recovered"] is None else "no end"
 
 
 def promises(results: Results) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,12 @@ WIDTH = 100
 """Columns that the table fits in."""
 
 _MOST_WARNINGS = 5
+
+_COLUMNS = (
+    "failed: requests since the stroke, and for how long; sessions, writes: lost, of those alive or confirmed; "
+    "wrong: carts shown since the stroke that lacked something confirmed; 95th ms: percentile of the wait meanwhile."
+)
+"""What the columns of a fault's table say."""
 
 _COLOURS = {"ok": "green", "violated": "red", "unknown": "yellow"}
 
@@ -50,7 +55,7 @@ def _show_failover(run: Run, console: Console, width: int) -> None:
         if fault.rows:
             console.print(_fault_table(fault.rows, narrow=width < WIDTH), width=width)
         console.print()
-    lines = [failover.headline(run), *(f"Broken: {line}" for line in failover.broken(run.results))]
+    lines = [_COLUMNS, failover.headline(run), *(f"Broken: {line}" for line in failover.broken(run.results))]
     judged = [claim for claim in run.get("claims") or [] if claim["verdict"] != "not tested"]
     lines += [f"{claim['id']}: {claim['verdict']}. {claim['evidence']}" for claim in judged]
     for line in lines + _remarks(run):
@@ -58,24 +63,25 @@ def _show_failover(run: Run, console: Console, width: int) -> None:
 
 
 def _fault_table(rows: list[failover.Row], *, narrow: bool) -> Table:
-    """Make the table of one fault: what was lost, of how much; a narrow one leaves out waits, which the page has."""
+    """Make the table of one fault: what was lost, of how much; a narrow one leaves out what the page has."""
     table = Table(box=box.ASCII2, padding=(0, 1), pad_edge=False, show_edge=False)
     table.add_column("strategy", no_wrap=True)
-    for head in ("failed", "for", "sessions lost", "writes lost", "wrong carts", *([] if narrow else ["95th ms"])):
+    for head in ("failed", "for", "sessions", "writes", *([] if narrow else ["wrong", "95th ms"])):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("promises", no_wrap=True)
     for row in rows:
         during = row.waits.split(" / ")[1]
-        figures = [row.failed, row.recovery, row.sessions, row.writes, row.wrong, *([] if narrow else [during])]
+        figures = [row.failed, row.recovery, row.sessions, row.writes, *([] if narrow else [row.wrong, during])]
         short = (_plain(figure.replace(" of ", "/")) for figure in figures)
         table.add_row(Text(row.arm, style="bold"), *short, _kept(row))
     return table
 
 
 def _kept(row: failover.Row) -> Text:
-    counts = Counter(promise["verdict"] for promise in row.promises)
-    words = [f"{counts[verdict]} {verdict}" for verdict in ("kept", "broken", "not tested") if counts[verdict]]
-    return Text(", ".join(words) or "-", style="red" if counts["broken"] else "green" if counts["kept"] else "")
+    verdicts = [promise["verdict"] for promise in row.promises]
+    kept = verdicts.count("kept")
+    style = "red" if "broken" in verdicts else "green" if kept == len(verdicts) else "yellow"
+    return Text(f"{kept}/{len(verdicts)} kept", style=style) if verdicts else Text("-")
 
 
 def _table(rows: list[summary.Row], *, narrow: bool) -> Table:

@@ -237,10 +237,16 @@ def _timeline_row(story: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _share(story: dict[str, Any]) -> float:
+    """Return the share of the requests that failed for another reason than the catalogue."""
+    failures = story["failures"]
+    failed = failures["failed"] - failures["by_cause"]["origin"]
+    return float(failed / failures["requests"]) if failures["requests"] else 0.0
+
+
 def timeline_title(what: str, found: Mapping[str, dict[str, Any]]) -> str:
     """Say under which strategies requests failed, and under which wrong carts were shown though none failed before."""
-    failed = {arm: story["failures"] for arm, story in found.items()}
-    shares = {arm: one["failed"] / one["requests"] for arm, one in failed.items() if one["requests"]}
+    shares = {arm: _share(story) for arm, story in found.items()}
     hit = sorted((arm for arm, share in shares.items() if share), key=lambda arm: -shares[arm])
     wrong = [
         arm
@@ -248,15 +254,16 @@ def timeline_title(what: str, found: Mapping[str, dict[str, Any]]) -> str:
         if any(story["answers"][window]["wrong"] for window in ("during", "after"))
         and not story["answers"]["before"]["wrong"]
     ]
+    origin = [arm for arm, story in found.items() if story["failures"]["by_cause"]["origin"]]
+    besides = " besides those for the catalogue" if origin else ""
     if not hit:
-        text = "no request failed under any strategy"
+        text = f"no request failed under any strategy{besides}"
     elif len(hit) == 1:
-        text = f"{percent(shares[hit[0]])} of the requests failed under {hit[0]}, none elsewhere"
+        text = f"{percent(shares[hit[0]])} of the requests failed under {hit[0]}, none elsewhere{besides}"
     else:
         least = min(shares, key=lambda arm: shares[arm])
-        text = (
-            f"{percent(shares[hit[0]])} of the requests failed under {hit[0]}, {percent(shares[least])} under {least}"
-        )
+        low = percent(shares[least]) if shares[least] else "none"
+        text = f"{percent(shares[hit[0]])} of the requests failed under {hit[0]}, {low} under {least}{besides}"
     if wrong:
         text += f"; {listed(wrong[:_MOST_NAMED])} began to show wrong carts"
     return sentence(f"{what}: {text}")

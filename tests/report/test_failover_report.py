@@ -1,0 +1,212 @@
+"""The report of a failover run: charts, page and terminal, on made-up runs of every kind."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import made_up_failover
+import matplotlib as mpl
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from rich.console import Console
+
+from lab.report import charts, failover, page, results, style, terminal
+from lab.report.charts import failover as drawn
+
+VARIANTS = {
+    "usual": {},
+    "opposite": {"opposite": True},
+    "one fault": {"faults": ("kill-server",), "strategies": ("sticky", "redis")},
+    "no engine of its own": {
+        "faults": ("kill-server", "stop-server"),
+        "left_out": {"kill-redis": "LAB_REDIS_URL names it"},
+    },
+    "control only": {"faults": ("kill-server",), "strategies": ("isolated",)},
+}
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory):
+    """Return a function from a variant's name to such a run, written once."""
+    runs = {}
+
+    def run(variant):
+        if variant not in runs:
+            folder = tmp_path_factory.mktemp("failover") / "failover-20260101T000000Z"
+            runs[variant] = results.load(made_up_failover.write(folder, **VARIANTS[variant]))
+        return runs[variant]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def captions(told):
+    """Return a function from a variant to the captions of its charts, None where one was left out; composed once."""
+    known = {}
+
+    def caption(run, name):
+        try:
+            return charts.compose(run, name)[1]
+        except charts.NothingToDraw:
+            return None
+
+    def of(variant):
+        if variant not in known:
+            known[variant] = {name: caption(told(variant), name) for name in charts.FAILOVER}
+        return known[variant]
+
+    return of
+
+
+def shown(run, width=160):
+    """Return what the terminal prints into a file."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    terminal.show(run.results, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, captions, variant):
+    """Tables have a cell per column, and no word of the machine's for nothing stands anywhere."""
+    run = told(variant)
+    for caption in filter(None, captions(variant).values()):
+        assert caption.rows
+        assert all(len(row) == len(caption.columns) for row in caption.rows)
+        assert not re.search(r"\b(nan|None|inf)\b", repr(caption))
+    text = page.render(run, [])
+    assert not re.search(r"\b(None|nan|undefined)\b", text)
+    assert "<failover>" not in text
+    assert not re.search(r"\b(None|nan)\b", shown(run))
+
+
+def test_text_never_leaves_the_picture(told):
+    """Every text of every chart lies within its figure."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style.SETTINGS)
+        for name in ("sessions-lost", "timeline-kill-postgresql", "recovery", "waiting"):
+            figure, _ = charts.compose(told("usual"), name)
+            FigureCanvasAgg(figure).draw()
+            for box in [text.get_window_extent() for text in figure.texts] + [a.get_tightbbox() for a in figure.axes]:
+                assert min(box.x0, box.y0) > -2, (name, box)
+                assert box.x1 < figure.bbox.width + 2, (name, box)
+                assert box.y1 < figure.bbox.height + 2, (name, box)
+
+
+def test_a_whole_run_has_every_chart_and_no_chart_of_a_comparison(told, captions):
+    """One timeline per fault among them."""
+    assert all(captions("usual").values())
+    assert charts.charts_of(told("usual")) is charts.FAILOVER
+    assert not set(charts.FAILOVER) & set(charts.CHARTS)
+
+
+def test_faults_that_were_not_struck_say_why(told, captions):
+    """The chart is left out, the promises are not tested, and the page has the reason."""
+    run = told("no engine of its own")
+    assert captions("no engine of its own")["timeline-kill-redis"] is None
+    assert "LAB_REDIS_URL names it" in page.render(run, [])
+    assert failover.promises(run.results)["not tested"] > 0
+    assert "kill-redis was left out" in shown(run)
+
+
+def test_the_headline_says_who_lost_what(told):
+    """A quarter of the sessions under sticky, nothing elsewhere; and the other way round."""
+    assert "sticky lost 25 % of its sessions" in failover.headline(told("usual"))
+    assert "When Redis died, redis failed for" in failover.headline(told("usual"))
+    opposite = failover.headline(told("opposite"))
+    assert "sticky lost none" in opposite
+    assert "redis lost 25 % of its sessions" in opposite
+
+
+def test_broken_promises_are_told_one_by_one(told):
+    """In the terminal as sentences, on the page beside the evidence; in a run where all were kept there are none."""
+    assert failover.broken(told("usual").results) == []
+    found = failover.broken(told("opposite").results)
+    assert any(line.startswith("redis (kill -9 one server, restart it) broke its promise") for line in found)
+    assert "Broken: redis" in shown(told("opposite"))
+    assert "3 of 12 sessions lost" in page.render(told("opposite"), [])
+
+
+def test_every_loss_has_a_witness_on_the_page(told):
+    """Request by request, under the arm and the fault."""
+    titles = [story.title for story in page.stories(told("usual"))]
+    assert "sticky, kill-server: lost writes" in titles
+    assert "sticky, kill-server: sessions lost" in titles
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_terminal_keeps_to_its_width(told, width):
+    """In a pipe it is a hundred columns; nothing is cut off."""
+    lines = shown(told("usual"), width).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(lines)
+    assert any(line.startswith("sticky-loses: ") for line in lines)
+
+
+def test_results_can_be_written_as_json(told):
+    """They are plain values; what was made up is read back."""
+    assert json.loads(json.dumps(told("usual").results))["experiment"] == "failover"
+
+
+class TestTitles:
+    """Titles say what was found, whichever way it came out."""
+
+    def test_sessions(self):
+        """Who lost how much; or nobody."""
+        lost, kept = {"lost": 10, "alive": 40}, {"lost": 0, "alive": 40}
+        assert drawn.sessions_title({"kill-server": {"sticky": lost, "redis": kept}}, 4) == (
+            "Sticky lost up to 25 % of its sessions (1 in 4 is 25 %); redis lost none"
+        )
+        assert drawn.sessions_title({"kill-server": {"redis": kept}}, 4) == "No fault cost any strategy a session"
+
+    @pytest.mark.parametrize(
+        ("failed", "expected"),
+        [
+            ({"sticky": 0, "redis": 0}, "no request failed under any strategy"),
+            ({"sticky": 0, "redis": 50}, "25 % of the requests failed under redis, none elsewhere"),
+            ({"sticky": 2, "redis": 50}, "25 % of the requests failed under redis, 1.0 % under sticky"),
+        ],
+    )
+    def test_timeline(self, failed, expected):
+        """How many requests failed under whom; those for want of the catalogue are set apart."""
+
+        def told(count, origin=0):
+            answers = {window: {"views": 9, "wrong": 0} for window in ("before", "during", "after")}
+            failures = {"requests": 200, "failed": count + origin, "by_cause": {"origin": origin}}
+            return {"failures": failures, "answers": answers}
+
+        assert drawn.timeline_title("it", {arm: told(count) for arm, count in failed.items()}) == f"It: {expected}"
+        apart = drawn.timeline_title("it", {arm: told(count, origin=30) for arm, count in failed.items()})
+        assert apart == f"It: {expected} besides those for the catalogue"
+
+    def test_timeline_names_who_began_to_show_wrong_carts(self):
+        """Not the control, which always does."""
+
+        def told(before, after):
+            answers = {"before": {"wrong": before}, "during": {"wrong": after}, "after": {"wrong": 0}}
+            return {"failures": {"requests": 9, "failed": 0, "by_cause": {"origin": 0}}, "answers": answers}
+
+        title = drawn.timeline_title("it", {"isolated": told(5, 5), "sticky": told(0, 5), "redis": told(0, 0)})
+        assert title.endswith("; sticky began to show wrong carts")
+
+    def test_recovery(self):
+        """Who failed for how long; those who did not recover come first; or nobody failed."""
+        calm = {"kill-redis": {"redis": 0.0, "sticky": 0.0}}
+        assert drawn.recovery_title(calm) == "No fault made a request fail under any strategy"
+        some = {"kill-redis": {"redis": 2.0, "sticky": 0.0}, "kill-postgresql": {"redis": 2.5, "sticky": 3.0}}
+        assert drawn.recovery_title(some) == (
+            "Redis killed: failures for 2.0 s under redis; "
+            "PostgreSQL killed: failures for 2.5 to 3.0 s under every strategy"
+        )
+        assert drawn.recovery_title({"kill-redis": {"redis": None, "sticky": 0.0}}).startswith("Redis (Redis killed): ")
+
+    def test_waiting(self):
+        """Who waited longest, and what was usual."""
+        waits = {window: {"p95": value} for window, value in (("before", 20.0), ("during", 2500.0), ("after", 30.0))}
+        assert drawn.waiting_title({"stop-server": {"redis": waits}}) == (
+            "Server stopped: one request in twenty waited 2.5 s or longer under redis, 20 ms before"
+        )
+        few = {window: {"p95": None} for window in ("before", "during", "after")}
+        assert drawn.waiting_title({"stop-server": {"redis": few}}).startswith("Too few")
