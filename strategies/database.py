@@ -109,8 +109,8 @@ class DatabaseStore(SessionStore):
     """Rows of one table, named by the namespace.
 
     Args:
-        settings: `database_url`, `database_connections` (sweeps have one more), namespace, lifetimes, timeout. The table
-            must exist: `open` sees to it.
+        settings: `database_url`, `database_connections` (sweeps have one more), namespace, lifetimes, timeout. The
+            table must exist: `open` sees to it.
     """
 
     policies: ClassVar[frozenset[WritePolicy]] = frozenset({"fields", "blob", "versioned"})
@@ -265,7 +265,9 @@ def _to_array(names: Iterable[str]) -> bytes:
 # What jsonb cannot hold as it is goes in as {"$json": "<the packed value, as text>"}: the character U+0000, which
 # PostgreSQL refuses; numbers with an exponent, which come back as thousands of digits and as integers; minus zero.
 _ESCAPE = "$json"
+_ESCAPE_IN_JSON = b'"$json'
 _ESCAPED = b'{"$json"'
+_COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _UNFAITHFUL = re.compile(rb'\\u0000|(?:^|[\[,:])-?[0-9.]+[eE]|(?:^|[\[,:])-0\.0|"\$json"')
 
 
@@ -286,17 +288,22 @@ def _column_value(packed: bytes) -> msgspec.Raw | dict[str, str]:
 
 
 def _from_jsonb(data: bytes) -> dict[str, bytes]:
-    columns = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    return {_field_name(key): _packed(bytes(value)) for key, value in columns.items()}
+    columns = _COLUMNS.decode(data)
+    if _ESCAPE_IN_JSON in data:
+        return {_field_name(key): _unescaped(bytes(value)) for key, value in columns.items()}
+    return {name: _without_spaces(bytes(value)) for name, value in columns.items()}
 
 
 def _field_name(key: str) -> str:
     return msgspec.json.decode(key[len(_ESCAPE) :], type=str) if key.startswith(_ESCAPE) else key
 
 
-def _packed(value: bytes) -> bytes:
+def _unescaped(value: bytes) -> bytes:
     if value.startswith(_ESCAPED):
         return msgspec.json.decode(value, type=dict[str, str])[_ESCAPE].encode()
-    if value[:1] in (b"{", b"["):
-        return msgspec.json.format(value, indent=-1)  # without the spaces that jsonb prints
-    return value
+    return _without_spaces(value)
+
+
+def _without_spaces(value: bytes) -> bytes:
+    """Return a value as msgspec packs it: jsonb prints objects and lists with spaces."""
+    return msgspec.json.format(value, indent=-1) if value[:1] in (b"{", b"[") else value
