@@ -210,8 +210,8 @@ def hang(lab: Lab, replication: Replication) -> None:
     held_up = [milliseconds for milliseconds in took if milliseconds >= deadline_ms]
     print(
         f"{replication:5}  {len(took)} writes while one of 4 servers hung: median {statistics.median(took):.1f} ms, "
-        f"slowest {max(took):.0f} ms (before: {slowest_before:.0f} ms), {len(held_up)} of {deadline_ms:.0f} ms or more\n"
-        f"       {counts['peer_timeouts']:.0f} peer timeouts, {counts['messages_missed']:.0f} messages missed, "
+        f"slowest {max(took):.0f} ms (before: {slowest_before:.0f} ms), {len(held_up)} of {deadline_ms:.0f} ms or more"
+        f"\n       {counts['peer_timeouts']:.0f} peer timeouts, {counts['messages_missed']:.0f} messages missed, "
         f"{counts['transfers']:.0f} transfers; "
         f"own writes not shown by the server right after it went on: {others} of {SHOPPERS // 2} with the clock, "
         f"{clockless} of {SHOPPERS // 2} without"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from all_to_all_cluster import SECRET, Cluster, Wire
+from all_to_all_cluster import SECRET, Cluster, Wire, wait_until
 from behind_flask import Shop
 
 from strategies.all_to_all import AllToAllStore
@@ -72,8 +72,8 @@ def questions(store):
 def test_a_shoppers_later_write_wins_whatever_the_clocks_say(minutes):
     """Of two writes on servers whose clocks are minutes apart and who have not heard of each other, the later wins."""
     wire = Wire()
-    now = 1_000_000.0
-    clocks = {"web-1": lambda: now + 60 * minutes, "web-2": lambda: now}
+    now = [1_000_000.0]
+    clocks = {"web-1": lambda: now[0] + 60 * minutes, "web-2": lambda: now[0]}
     first, second = (
         wire.connect(AllToAllStore(StoreSettings(server=name, peer_secret=SECRET), clock))
         for name, clock in clocks.items()
@@ -81,9 +81,9 @@ def test_a_shoppers_later_write_wins_whatever_the_clocks_say(minutes):
     ann = Browser()
     ann.write(Shop(first), cart="none")
     second.received(wire.told, {})
-    ann.write(Shop(first), cart="early")
-    ann.write(Shop(second), cart="late")
-    ann.write(Shop(first), other="later still")
+    for store, field, value in ((first, "cart", "early"), (second, "cart", "late"), (first, "other", "later still")):
+        now[0] += 1
+        ann.write(Shop(store), **{field: value})
     for store in (first, second):
         store.received(wire.told, {})
         assert ann.shown(Shop(store)) == {"cart": "late", "other": "later still"}
@@ -129,6 +129,26 @@ def test_where_the_writer_does_not_answer_the_others_are_asked():
         released = cluster.speechless(1, 0)
         assert second.load("h", seen=version).fields == {"cart:1": b"2"}
         assert third.census().details["asked"] == 1
+        released.set()
+
+
+def test_of_several_others_the_first_that_knows_is_enough():
+    """Where the writer is down, nobody waits for a silent peer when another one has the write."""
+    with Cluster(4, timeout_seconds=80) as cluster:
+        first, second, _, _ = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        for name in ("web-2", "web-4"):
+            first._peers._links[name].send = lambda _: None
+        version = first.save("h", Changes(set={"cart:1": b"2"}))
+        cluster.quiet()
+        cluster.stop_listening(0)
+        second._peers._links["web-1"].doubt()
+        wait_until(lambda: not second._peers._links["web-1"].open)
+        released = cluster.speechless(1, 3)
+        begin = time.monotonic()
+        assert second.load("h", seen=version).fields == {"cart:1": b"2"}
+        assert time.monotonic() - begin < 10
         released.set()
 
 
