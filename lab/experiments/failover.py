@@ -49,6 +49,7 @@ SETTLED_SECONDS = 30.0
 
 _LEAD_SECONDS = 0.05
 _PATIENCE_SECONDS = 4.0
+_PROBES = (("GET", "/api/products/1", None), ("POST", "/api/login", {"user": "lab"}), ("POST", "/api/logout", {}))
 _WARMUP_SECONDS = 0.3
 
 # --- the arms --------------------------------------------------------------------------------------------------------
@@ -259,26 +260,25 @@ def settle(clusters: Sequence[Cluster]) -> None:
     deadline = time.monotonic() + SETTLED_SECONDS
     for cluster in clusters:
         for server in cluster.servers:
-            while not _serves(server.url):
+            while (ailing := _ailing(server.url)) is not None:
                 if time.monotonic() > deadline:
                     text = f"{cluster.spec.name}: {server.name} does not serve again after the fault was repaired"
-                    raise LabError(f"{text} (waited {SETTLED_SECONDS:.0f} s)")
+                    raise LabError(f"{text} (waited {SETTLED_SECONDS:.0f} s; {ailing}; log: {server.process.plan.log})")
                 time.sleep(0.05)
 
 
-def _serves(url: str) -> bool:
-    """Ask a server, past the balancer, for a product, and to begin a session and end it."""
-    try:
-        with requests.Session() as visitor:
-            visitor.trust_env = False
-            answers = (
-                visitor.get(f"{url}/api/products/1", timeout=_PATIENCE_SECONDS),
-                visitor.post(f"{url}/api/login", json={"user": "lab"}, timeout=_PATIENCE_SECONDS),
-                visitor.post(f"{url}/api/logout", json={}, timeout=_PATIENCE_SECONDS),
-            )
-            return all(answer.ok for answer in answers)
-    except requests.RequestException:
-        return False
+def _ailing(url: str) -> str | None:
+    """Ask a server, past the balancer, for a product, and to begin a session and end it; say what fails, if anything."""
+    with requests.Session() as visitor:
+        visitor.trust_env = False
+        for method, path, body in _PROBES:
+            try:
+                answer = visitor.request(method, f"{url}{path}", json=body, timeout=_PATIENCE_SECONDS)
+            except requests.RequestException as error:
+                return f"{path}: {type(error).__name__}"
+            if not answer.ok:
+                return f"{path}: {answer.status_code} {answer.text.strip()}"
+    return None
 
 
 def _peer_timeouts(cluster: Cluster) -> int | None:

@@ -100,7 +100,7 @@ def table(run: Run) -> list[FaultRows]:
     found = []
     for name, facts in (run.get("faults") or {}).items():
         rows = [_row(arm, story) for arm, story in stories(run.results, name).items()]
-        found.append(FaultRows(name, facts["title"], _how(run, facts, rows), rows))
+        found.append(FaultRows(name, sentence(facts["title"]), _how(run, facts, rows), rows))
     return found
 
 

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.report import failover, summary
-from lab.report.charts.chart import sentence
 from lab.report.results import Run
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def show(results: Results, console: Console) -> None:
 def _show_failover(run: Run, console: Console, width: int) -> None:
     """Print a table per fault, then the headline, the broken promises and the claims that were judged."""
     for fault in failover.table(run):
-        console.print(Text(f"{sentence(fault.title)}. {fault.how}", style="bold"), width=width)
+        console.print(Text(f"{fault.title}. {fault.how}", style="bold"), width=width)
         if fault.rows:
             console.print(_fault_table(fault.rows, narrow=width < WIDTH), width=width)
         console.print()

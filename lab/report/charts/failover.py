@@ -196,7 +196,9 @@ def _columns(axes: Axes, arm: str, story: dict[str, Any]) -> None:
     for kind, colour in colours.items():
         height = np.array(line[kind])
         hatch = "////" if kind in {"slow", "origin"} else None
-        axes.bar(left, height, width * 0.92, bottom=bottom, align="edge", color=colour, lw=0, hatch=hatch, ec="white")
+        some = height > 0
+        look_of: dict[str, Any] = {"color": colour, "lw": 0, "hatch": hatch, "ec": "white"}
+        axes.bar(left[some], height[some], width * 0.92, bottom=bottom[some], align="edge", **look_of)
         bottom += height
     axes.set_xlim(left[0], left[-1] + width)
     axes.locator_params(axis="y", nbins=2, integer=True)
