@@ -108,11 +108,16 @@ class TestRestart:
     store_class = DatabaseStore
 
     @pytest.mark.parametrize(
-        "go_down",
-        [crash, shut_down(signal.SIGINT), shut_down(signal.SIGQUIT), lose_one_backend],
+        ("go_down", "who_notices"),
+        [
+            (crash, all),
+            (shut_down(signal.SIGINT), all),
+            (shut_down(signal.SIGQUIT), all),
+            (lose_one_backend, any),  # back at once: a shopper who paused meanwhile sees nothing of it
+        ],
         ids=["crash", "fast shutdown", "immediate shutdown", "one backend killed"],
     )
-    def test_under_load(self, engine, open_own_store, go_down):
+    def test_under_load(self, engine, open_own_store, go_down, who_notices):
         """Calls fail in time, as unavailable and as nothing else; then all goes on, and what was acknowledged is there.
 
         Not one field that was acknowledged is missing, and not one session that was logged out is back.
@@ -122,7 +127,7 @@ class TestRestart:
         try:
             wait_until(lambda: all(shopper.answered > 50 for shopper in shoppers), seconds=30.0)
             go_down(engine)
-            wait_until(lambda: all(shopper.failures for shopper in shoppers), seconds=30.0)
+            wait_until(lambda: who_notices(shopper.failures for shopper in shoppers), seconds=30.0)
             engine.revive()
             before = [shopper.answered for shopper in shoppers]
             wait_until(
@@ -132,13 +137,14 @@ class TestRestart:
         finally:
             for shopper in shoppers:
                 shopper.stop()
+        store = open_when_up(open_own_store, timeout_seconds=20.0)
         for shopper in shoppers:
-            assert {type(error) for error in shopper.failures} == {StoreUnavailable}
+            assert {type(error) for error in shopper.failures} <= {StoreUnavailable}
             assert shopper.slowest_seconds < BOUND_SECONDS
-            assert [handle for handle in shopper.ended if shopper.store.load(handle)] == []
+            assert [handle for handle in shopper.ended if store.load(handle)] == []
             for handle, fields in shopper.kept.items():
                 if handle not in shopper.ended | shopper.unsure:
-                    assert fields <= set(shopper.store.load(handle).fields)
+                    assert fields <= set(store.load(handle).fields)
 
 
 class TestCommit:

@@ -38,7 +38,7 @@ def open_store(database_url, namespace):
 
     def open_store(application="web", **settings):
         url = psycopg.conninfo.make_conninfo(database_url, application_name=application)
-        settings = {"sweep_seconds": QUIET_SECONDS, "timeout_seconds": 20.0} | settings
+        settings = {"sweep_seconds": QUIET_SECONDS, "timeout_seconds": 60.0} | settings
         opened.append(DatabaseStore.open(StoreSettings(database_url=url, namespace=namespace, **settings)))
         return opened[-1]
 
@@ -177,7 +177,7 @@ class TestSweeping:
 
     def test_a_sweep_takes_no_shoppers_connection(self, open_store, connection, holder, namespace):
         """With a sweep held up, and every connection but one waiting for a lock, the last still serves a shopper."""
-        store = open_store("slow", timeout_seconds=30.0)
+        store = open_store("slow")
         locked, free = begin(store, a=1), begin(store, a=1)
         log_batches(connection, namespace)
         expire(connection, namespace, 1)
@@ -216,7 +216,7 @@ class TestSweeping:
 def waiting(connection):
     """Return how many statements of this database wait for a lock."""
     query = """SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+        WHERE datname = current_database() AND backend_type = 'client backend' AND wait_event_type = 'Lock'"""
     return connection.execute(query).fetchone()[0]
 
 
@@ -260,6 +260,7 @@ class TestDeadRows:
     def test_saves_stay_on_their_page(self, open_store, connection, namespace):
         """More than nine of ten saves of 1 KB are HOT updates, and the table hardly grows, without any vacuum."""
         store = open_store()
+        connection.execute(f'ALTER TABLE "{namespace}" SET (autovacuum_enabled = off)')
         handles = [create(store, 1024) for _ in range(40)]
         store.close()
         wait_until(lambda: counted(connection, namespace)[0]["updated"] == 40)
@@ -277,7 +278,6 @@ class TestDeadRows:
         heap, toast = counted(connection, namespace)
         assert heap["hot"] > 0.9 * saves
         assert toast["inserted"] == 0
-        assert heap["vacuums"] == 0
         assert sizes(connection, namespace)[0] < heap_bytes + saves * 1024 / 4
 
     def test_touches_leave_the_pieces_alone(self, open_store, connection, namespace):
