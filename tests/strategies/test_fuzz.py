@@ -38,6 +38,7 @@ edits = st.lists(
 letter = st.sampled_from("ABCabc019_-").map(str.encode)
 slips = st.tuples(st.integers(0, 400), letter)
 urlsafe = st.text(st.sampled_from("ABCabc019_-.=%"), max_size=60)
+names = st.text(max_size=20).filter(lambda name: name != "_permanent")  # Flask's own field
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -83,8 +84,8 @@ class Fuzzed:
     def test_damaged_cookies(self, shop, changes, write):
         """A genuine cookie with a few bytes changed shows nothing of its session, and writes into another one."""
         genuine = shop.begin(a=1)
-        header = edited(b"session=" + genuine.encode(), changes)
-        assume(genuine.encode() not in header)
+        header = edited(b"session=" + genuine.encode(), changes).translate(None, b"\r\n")
+        assume(genuine.encode()[:-1] not in header)  # the last letter has bits to spare: another one may mean the same
         answer = self.answer(shop, header, lambda session: [dict(session), write and session.update(b=2)])
         assert answer.status_code == 200
         assert answer.json[0] == {}
@@ -109,7 +110,7 @@ class Fuzzed:
     def test_mistyped_cookies(self, shop, slip):
         """A genuine cookie with one letter changed into another one still looks like a cookie, and opens nothing."""
         genuine = shop.begin(a=1).encode()
-        at = slip[0] % (len(genuine) - 1)  # the last letter has bits to spare: another one may mean the same
+        at = slip[0] % (len(genuine) - 1)
         mistyped = genuine[:at] + slip[1] + genuine[at + 1 :]
         assume(mistyped != genuine)
         before = shop.calls()
@@ -140,7 +141,7 @@ class Fuzzed:
             assert repr(canonical(kept)) == repr(canonical(json.loads(body)))
 
     @bounded
-    @given(fields=st.dictionaries(st.text(max_size=20), json_values, max_size=5))
+    @given(fields=st.dictionaries(names, json_values, max_size=5))
     def test_names_and_values(self, shop, fields):
         """Fields of any name are refused in the view's line, or come back as they were."""
         refused = []
@@ -154,7 +155,7 @@ class Fuzzed:
 
         answer = shop.do(None, keep_all)
         assert answer.status_code == 200
-        expected = {name: value for name, value in fields.items() if name not in refused and name != "_permanent"}
+        expected = {name: value for name, value in fields.items() if name not in refused}
         cookie = cookie_of(answer)
         assert repr(canonical(shop.shown(cookie) if cookie else {})) == repr(canonical(expected))
 

@@ -45,7 +45,7 @@ def environment(redis_url, database_url):
     """Return the environment that the page's programs run in; each has keys and tables of its own."""
     return os.environ | {
         "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",  # Python 3.12 warns of any fork beside threads
         "SECRET_KEY": secrets.token_hex(),
         "REDIS_URL": redis_url,
         "DATABASE_URL": database_url,
