@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
 import time
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import msgspec
 import pytest
 from all_to_all_cluster import SECRET
+from certificate import make_certificate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.test import Client
 
 from strategies.all_to_all import AllToAllStore
 from strategies.clock import HybridClock
-from strategies.contract import Changes, NewSession, StoreSettings
-from strategies.peer_http import MAX_BODY_BYTES, Hello, Message, encode
+from strategies.contract import Changes, NewSession, Peer, StoreSettings
+from strategies.peer_http import MAX_BODY_BYTES, Hello, Message, PeerAbsent, PeerClient, encode
 from strategies.replica import Copy
 
 ROUTES = (("POST", "/peers/hello"), ("POST", "/peers/apply"), ("POST", "/peers/ask"), ("GET", "/peers/state"))
@@ -166,3 +170,35 @@ def test_messages_past_their_absolute_deadline_create_nothing(store, client):
     body = encode([Message("state", msgspec.structs.replace(a_session(), absolute_deadline=time.time() - 1))])
     assert client.post("/peers/apply", data=body, headers=WITH_SECRET).status_code == 200
     assert store.snapshot() == []
+
+
+def test_peers_can_speak_tls(tmp_path, monkeypatch):
+    """With an `https` address the traffic is encrypted; a server whose certificate nobody vouches for is no peer."""
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    store = AllToAllStore.open(StoreSettings(peer_secret=SECRET))
+    with make_server("127.0.0.1", 0, store.peer_app, handler_class=Quiet) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        peer = Peer("web-1", f"https://127.0.0.1:{server.server_port}")
+        stranger = PeerClient(peer, SECRET, 5)
+        with pytest.raises(PeerAbsent):
+            stranger.ask(["h"])
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client = PeerClient(peer, SECRET, 5)
+        client.apply(BODIES["/peers/apply"])
+        assert [copy.handle for copy in client.ask(["h"])] == ["h"]
+        assert [[copy.handle for copy in copies] for copies in client.state()] == [["h"]]
+        client.close()
+        server.shutdown()
+        serving.join()
+    store.close()
+
+
+class Quiet(WSGIRequestHandler):
+    """Logs nothing."""
+
+    def log_message(self, *_):
+        """Leave it."""
