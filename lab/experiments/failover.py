@@ -49,7 +49,11 @@ SETTLED_SECONDS = 30.0
 
 _LEAD_SECONDS = 0.05
 _PATIENCE_SECONDS = 4.0
-_PROBES = (("GET", "/api/products/1", None), ("POST", "/api/login", {"user": "lab"}), ("POST", "/api/logout", {}))
+_PROBES: tuple[tuple[str, str, dict[str, str] | None], ...] = (
+    ("GET", "/api/products/1", None),
+    ("POST", "/api/login", {"user": "lab"}),
+    ("POST", "/api/logout", {}),
+)
 _WARMUP_SECONDS = 0.3
 
 # --- the arms --------------------------------------------------------------------------------------------------------
@@ -268,7 +272,7 @@ def settle(clusters: Sequence[Cluster]) -> None:
 
 
 def _ailing(url: str) -> str | None:
-    """Ask a server, past the balancer, for a product, and to begin a session and end it; say what fails, if anything."""
+    """Ask a server, past the balancer, for a product, and to begin a session and end it; say what fails, if so."""
     with requests.Session() as visitor:
         visitor.trust_env = False
         for method, path, body in _PROBES:
