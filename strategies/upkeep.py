@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_BREATH_SECONDS = 0.02
-"""Mean pause between two batches of one round: four times as long as a batch takes, so that shoppers go first."""
+_BREATH_SECONDS = 0.1
+"""Mean pause between two batches of one round: many times as long as a batch takes, so that shoppers go first."""
 
 
 class CallTotals(TypedDict):

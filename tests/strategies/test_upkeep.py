@@ -54,7 +54,7 @@ def test_breath_between_batches():
     answers = itertools.cycle([True, True, False])
     seconds = pauses(lambda: next(answers), 100.0, 10)
     assert [pause > 1 for pause in seconds] == [True, False, False] * 3 + [True]
-    assert all(0 < pause < 0.1 for pause in seconds if pause < 1)
+    assert all(pause > 0.01 for pause in seconds)
 
 
 def test_breaths_are_no_longer_than_pauses():
