@@ -5,6 +5,7 @@ Every server is a process of its own, served as the lab serves its shop: waitres
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -69,6 +70,7 @@ def serve(plan: ServerPlan, public: socket.socket, internal: socket.socket, read
         internal: bound, for the peers.
         ready: told None when it serves, or what went wrong.
     """
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue is what load looks like
     try:
         app = _app()
         WAYS[plan.way](app, plan, internal)

@@ -33,7 +33,7 @@ from lab.engines.keeper import Keeper
 from lab.engines.ports import HOST, bound_socket
 from lab.engines.postgresql import PostgreSQL
 from lab.engines.redis import Redis
-from lab.statistics import Interval, paired_ratio, resample_blocks, trimmed_mean, verdict
+from lab.statistics import Interval, paired_ratio, resample_blocks, verdict
 from strategies.contract import Peer, StoreSettings
 
 if TYPE_CHECKING:
@@ -232,31 +232,45 @@ def measure(clients: dict[str, Client], sizes_kb: tuple[int, ...], rounds: int) 
     return found
 
 
-def added(found: dict[Cell, list[Slice]], cell: Cell, kind: str) -> NDArray[np.float64]:
-    """Return, for each round, by how many microseconds a request of this cell was longer than without a session."""
+class Added(NamedTuple):
+    """By how much a request of one cell is longer than without a session: the estimate, and resampled estimates."""
+
+    estimate: float
+    resampled: NDArray[np.float64]
+
+
+def added(found: dict[Cell, list[Slice]], cell: Cell, kind: str) -> Added:
+    """Return the difference of two lower quartiles over the rounds, in microseconds.
+
+    Disturbances only ever lengthen a slice, and on a machine that does other things they are most of a mean.
+    """
     _, operation, size_kb = cell
     this, plain = (
         np.array([getattr(slice_, kind) for slice_ in found[which]], dtype=np.float64)
         for which in (cell, ("no session", operation, size_kb))
     )
-    return this - plain
+    draws = resample_blocks(len(this))
+    resampled = _quartile(this[draws]) - _quartile(plain[draws])
+    return Added(float(_quartile(this) - _quartile(plain)), resampled)
 
 
-def mean(values: NDArray[np.float64]) -> Interval:
-    """Return the trimmed mean over rounds, with its interval."""
-    return _interval(float(trimmed_mean(values)), trimmed_mean(values[resample_blocks(len(values))]))
+def _quartile(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.quantile(values, 0.25, axis=-1))
 
 
-def ratio(ours: NDArray[np.float64], other: NDArray[np.float64]) -> Interval:
-    """Return the ratio of two added times, both averaged over the same rounds."""
-    draws = resample_blocks(len(ours))
-    resampled = trimmed_mean(ours[draws]) / trimmed_mean(other[draws])
-    return _interval(float(trimmed_mean(ours) / trimmed_mean(other)), resampled)
+def around(added: Added) -> Interval:
+    """Return an added time with its interval."""
+    return _interval(added.estimate, added.resampled)
+
+
+def ratio(ours: Added, other: Added) -> Interval:
+    """Return the ratio of two added times, resampled over the same rounds."""
+    return _interval(ours.estimate / other.estimate, ours.resampled / other.resampled)
 
 
 def _interval(estimate: float, resampled: NDArray[np.float64]) -> Interval:
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Interval(estimate, float(low), float(high))
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
 def shown(interval: Interval, digits: int) -> str:
@@ -272,13 +286,13 @@ def print_costs(found: dict[Cell, list[Slice]], size_kb: int) -> None:
         row = ""
         for operation in OPERATIONS:
             cell = (arm.name, operation, size_kb)
-            wall, cpu = mean(added(found, cell, "wall_us")), mean(added(found, cell, "cpu_us"))
+            wall, cpu = (around(added(found, cell, kind)) for kind in ("wall_us", "cpu_us"))
             row += f"{shown(wall, 0) + f' ({cpu.estimate:.0f})':>34}"
         print(f"{arm.name:36}{row}")
     for operation in OPERATIONS:
         slices = found["no session", operation, size_kb]
-        wall, cpu = (statistics.median(values) for values in zip(*slices, strict=True))
-        print(f"a request without a session ({operation}): {wall:.0f} µs ({cpu:.0f})")
+        plain_us, plain_cpu_us = (_quartile(np.array(values)) for values in zip(*slices, strict=True))
+        print(f"a request without a session ({operation}): {plain_us:.0f} µs ({plain_cpu_us:.0f})")
 
 
 def print_targets(found: dict[Cell, list[Slice]], sizes_kb: tuple[int, ...]) -> None:
