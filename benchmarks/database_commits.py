@@ -11,10 +11,11 @@ at most. The operating system lives on, so this is no power failure.
 from __future__ import annotations
 
 import argparse
+import random
 import threading
 import time
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,14 +25,20 @@ from benchmarks._sessions_in_postgresql import Table, in_threads, postgresql, se
 from strategies.contract import Changes, NewSession, StoreUnavailable
 
 if TYPE_CHECKING:
-    import random
-
     from lab.engines.postgresql import PostgreSQL
     from strategies.database import DatabaseStore
 
 WAYS = ("on", "off", "unlogged")
 AT_ONCE = (1, 4, 16)
 LOAD_SECONDS = 1.0
+
+
+class Loss(NamedTuple):
+    """What a crash took: how many saves were acknowledged, how many of them are gone, and how old the oldest was."""
+
+    acknowledged: int
+    lost: int
+    oldest_ms: float
 
 
 class Way:
@@ -51,9 +58,6 @@ class Way:
         self.latencies: dict[int, list[float]] = {threads: [] for threads in AT_ONCE}
         self.seconds = dict.fromkeys(AT_ONCE, 0.0)
         self.flushes = dict.fromkeys(AT_ONCE, 0)
-        self.acknowledged = 0
-        self.lost = 0
-        self.oldest_ms = 0.0
 
     def measure(self, engine: PostgreSQL, threads: int, saves: int) -> None:
         """Save that often in so many threads, each with a connection of its own."""
@@ -71,10 +75,10 @@ class Way:
             self.seconds[threads] += time.perf_counter() - began
         self.flushes[threads] += flushes(engine) - flushed
 
-    def crash(self, engine: PostgreSQL) -> None:
-        """Let PostgreSQL die while sixteen threads save, and count what it had acknowledged and does not know."""
+    def crash(self, engine: PostgreSQL, threads: int, pause_seconds: float) -> Loss:
+        """Let PostgreSQL die while so many threads save, and count what it had acknowledged and does not know."""
         acknowledged: dict[str, list[float]] = {}
-        with self.table.servers(1, database_connections=max(AT_ONCE), **self.settings) as stores:
+        with self.table.servers(1, database_connections=threads, **self.settings) as stores:
 
             def work(store: DatabaseStore, _: random.Random) -> None:
                 handle = f"counts-{token_hex(8)}"
@@ -86,22 +90,24 @@ class Way:
                     except StoreUnavailable:
                         return
                     times.append(time.perf_counter())
+                    time.sleep(pause_seconds)
 
-            load = threading.Thread(target=in_threads, args=(stores, work, max(AT_ONCE)))
+            load = threading.Thread(target=in_threads, args=(stores, work, threads))
             load.start()
-            time.sleep(LOAD_SECONDS)
+            time.sleep(random.uniform(LOAD_SECONDS, 2 * LOAD_SECONDS))  # noqa: S311 - any moment
             died = time.perf_counter()
             engine.kill()
             load.join()
         engine.restart()
+        lost, oldest_ms = 0, 0.0
         with self.table.servers(1) as (store,):
             for handle, times in acknowledged.items():
                 record = store.load(handle)
                 known = msgspec.json.decode(record.fields["n"], type=int) if record else 0
-                self.acknowledged += len(times)
-                self.lost += max(0, len(times) - known)
                 if known < len(times):
-                    self.oldest_ms = max(self.oldest_ms, 1000 * (died - times[known]))
+                    lost += len(times) - known
+                    oldest_ms = max(oldest_ms, 1000 * (died - times[known]))
+        return Loss(sum(map(len, acknowledged.values())), lost, oldest_ms)
 
 
 def flushes(engine: PostgreSQL) -> int:
@@ -131,14 +137,16 @@ def main() -> None:
                     f"{way.name:<9} {threads:2d} at once  {len(sample) / way.seconds[threads]:7,.0f} saves/s  "
                     f"p50 {p50:5.2f} ms  p99 {p99:6.2f} ms  {way.flushes[threads] / len(sample):5.3f} flushes a save"
                 )
-        for way in ways:
-            crashes = 1 if quick else 10
-            for _ in range(crashes):
-                way.crash(engine)
-            print(
-                f"{way.name:<9} {crashes} crashes: {way.lost:,} of {way.acknowledged:,} acknowledged saves lost, "
-                f"the oldest acknowledged {way.oldest_ms:.0f} ms before"
-            )
+        crashes = 1 if quick else 10
+        for threads, pause_seconds in ((max(AT_ONCE), 0.0), (1, 0.01)):
+            print(f"{crashes} crashes under the load of {threads} threads that pause {1000 * pause_seconds:.0f} ms")
+            for way in ways:
+                losses = [way.crash(engine, threads, pause_seconds) for _ in range(crashes)]
+                print(
+                    f"{way.name:<9} {sum(loss.lost for loss in losses):,} lost of "
+                    f"{sum(loss.acknowledged for loss in losses):,} acknowledged saves, "
+                    f"the oldest acknowledged {max(loss.oldest_ms for loss in losses):.0f} ms before"
+                )
 
 
 if __name__ == "__main__":
