@@ -70,7 +70,7 @@ class Engine:
         Raises:
             LabError: it is not the lab's own, or has ended.
         """
-        self._living("paused").signal(signal.SIGSTOP)
+        self._living("paused").freeze()
 
     def resume(self) -> None:
         """Thaw it. Thawing what runs is no error.

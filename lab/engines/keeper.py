@@ -70,6 +70,14 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
 
+    def freeze(self) -> None:
+        """Stop it and its children (SIGSTOP), until `signal(SIGCONT)`; they stand still when this returns."""
+        family = self._frozen_family()
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.suspend()
+        _wait_until(lambda: all(map(_stands_still, family)))
+
     def kill(self) -> None:
         """End it and its children at once, as a crash would (SIGKILL); they are gone when this returns."""
         self.to_end = True
@@ -154,7 +162,7 @@ class Process:
             if self.alive:
                 program = psutil.Process(self.pid)
                 program.suspend()
-                _wait_until(lambda: _has_ended(program) or program.status() == psutil.STATUS_STOPPED)
+                _wait_until(lambda: _stands_still(program))
                 return [program, *program.children(recursive=True)]
         return []
 
@@ -273,6 +281,13 @@ def _has_ended(process: psutil.Process) -> bool:
     """Whether a process is gone, or a zombie: whoever inherits an orphan may be slow to reap it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    """Whether a process is stopped, or has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return _has_ended(process) or process.status() == psutil.STATUS_STOPPED
     return True
 
 

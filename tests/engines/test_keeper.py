@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,21 @@ def test_no_child_outlives_a_kill(own_keeper):
     for one in left:
         one.kill()
     assert left == []
+
+
+def test_no_child_runs_beside_a_frozen_mother(own_keeper):
+    """Children that are born while their mother is frozen are frozen, too; thawed, all go on."""
+    mother = own_keeper.launch("mother", [sys.executable, "-S", "-c", MOTHER])
+    while len(mother.pids()) < 20:
+        assert mother.alive
+    mother.freeze()
+    born = len(mother.pids())
+    states = {psutil.Process(pid).status() for pid in mother.pids()}
+    assert states == {psutil.STATUS_STOPPED}
+    mother.signal(signal.SIGCONT)
+    while len(mother.pids()) == born:
+        assert mother.alive
+    mother.kill()
 
 
 def works_in(process, folder):
