@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import requests
@@ -66,10 +68,14 @@ def is_known(cluster, server, cookie):
     return answer.json()["user"] is not None
 
 
-@pytest.mark.parametrize("name", [spec.name for spec in SPECS if spec.name != "isolated"])
-def test_logout_holds_on_every_server_in_time(clusters, name):
+def test_logout_holds_on_every_server_in_time(clusters):
     """After a logout the old cookie opens nothing on any server: at once, or within 5 s where copies are told later."""
-    cluster = clusters[name]
+    for name in clusters.keys() - {"isolated"}:  # there, the balancer would not find the session to log out
+        log_in_and_out(name, clusters[name])
+
+
+def log_in_and_out(name, cluster):
+    """Log in, be known wherever the strategy says, log out, and be known nowhere in time."""
     browser = Browser(cluster)
     browser.send("POST", "/api/cart", json={"token": "a", "product": 1})
     browser.send("POST", "/api/login", json={"user": "Ada"})
@@ -125,6 +131,44 @@ def shop_and_err(browser):
     return seen
 
 
+NASTY_COOKIES = (
+    b"\xff\xfe\x80",
+    b"\x00",
+    b"\x01\x1f\x7f",
+    b"=;=;;,==",
+    b'"\\"\\073"',
+    b"%00%0d%0aSet-Cookie: x=y",
+    b"a" * 7_000,
+    b"a" * 20_000,
+    b"../../etc/passwd",
+    b"' OR 1=1 --",
+    b"{{7*7}}${jndi:ldap://x}",
+)
+
+
+def send_raw(url, cookie):
+    """Send a Cookie header byte for byte; return the status of the answer."""
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        head = b"GET /api/cart HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nCookie: "
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who has read enough need not read the rest
+            connection.sendall(head + cookie + b"\r\n\r\n")
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def test_raw_cookies(clusters):
+    """Whatever bytes come as a cookie, balancer and servers answer 200 or refuse them, and no session begins."""
+    for cluster in (clusters["redis"], clusters["all-to-all"]):
+        before = {name: set(census.handles) for name, census in cluster.census().items()}
+        name = cluster.cookie_name.encode()
+        for value in NASTY_COOKIES:
+            for cookie in (name + b"=" + value, name + b"_clock=" + value, value):
+                assert send_raw(cluster.url, cookie) in (200, 400)
+                assert send_raw(cluster.servers[0].url, cookie) in (200, 400, 431)
+        assert {name: set(census.handles) for name, census in cluster.census().items()} == before
+        assert all(server.alive for server in cluster.servers)
+
+
 def test_no_log_names_a_session(lab, clusters, folder):
     """No log of any server, balancer or engine has a handle, a secret or a cookie, whatever went wrong."""
     browsers = [Browser(cluster) for cluster in clusters.values()]
@@ -144,7 +188,7 @@ def test_no_log_names_a_session(lab, clusters, folder):
     needles = {secret for browser in browsers for secret in browser.secrets if len(secret) >= 20}
     assert len(needles) >= 4 * 2 * len(browsers)
     for cluster in clusters.values():
-        lab.stop(cluster)
+        cluster.balancer.flush()
     logs = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     kinds = ("nginx", "postgres", "redis", "access", "-web-1.log")
     assert not [kind for kind in kinds if not any(kind in str(path) and text for path, text in logs.items())]
