@@ -30,6 +30,10 @@ STOP_SECONDS = 6.0
 """How long it may take to finish its requests after SIGTERM."""
 
 
+_decoder = msgspec.json.Decoder(Report)
+"""Made before there are threads: msgspec crashes where two of them use a type for the first time together."""
+
+
 class ServerProcess:
     """One web server's process. It is the fork server's child; the pipe of its report tells when it ends."""
 
@@ -56,7 +60,7 @@ class ServerProcess:
             time.sleep(0.001)
         if not self._reported:
             raise ServerFailed(f"{name} died while it started (log: {self.plan.log})")
-        report = msgspec.json.decode(self._said, type=Report)
+        report = _decoder.decode(self._said)
         if report.error is not None:
             raise ServerFailed(f"{name} did not start. {report.error} (log: {self.plan.log})")
 
