@@ -64,6 +64,12 @@ class Counters(msgspec.Struct, frozen=True):
     sessions_replaced: int
 
 
+# Made before there are threads: msgspec crashes where two of them use a type for the first time together.
+_CENSUS = msgspec.json.Decoder(Census)
+_COUNTERS = msgspec.json.Decoder(Counters)
+_QUIET = msgspec.json.Decoder(dict[str, bool])
+
+
 class Server:
     """One web server of a cluster, by name; a new process may take its place (`Cluster.restart`)."""
 
@@ -156,7 +162,7 @@ class Cluster:
         Raises:
             ServerFailed: one does not answer.
         """
-        return self._ask_all("census", Census)
+        return self._ask_all("census", _CENSUS)
 
     def counters(self) -> dict[str, Counters]:
         """Return the own counters of each server that is neither dead nor paused.
@@ -164,7 +170,7 @@ class Cluster:
         Raises:
             ServerFailed: one does not answer.
         """
-        return self._ask_all("counters", Counters)
+        return self._ask_all("counters", _COUNTERS)
 
     def sockets(self) -> list[SocketTotals] | None:
         """Return the totals of all those servers' connected sockets; None where the system cannot tell.
@@ -187,7 +193,7 @@ class Cluster:
         if find(self.spec.strategy).copies == "1":
             return 0.0
         began = time.monotonic()
-        while not all(quiet["quiet"] for quiet in self._ask_all("quiet", dict[str, bool]).values()):
+        while not all(quiet["quiet"] for quiet in self._ask_all("quiet", _QUIET).values()):
             if time.monotonic() - began > QUIET_SECONDS:
                 raise ServerFailed(f"{self.spec.name}: replication did not come to rest within {QUIET_SECONDS:.0f} s")
             time.sleep(0.001)
@@ -317,7 +323,7 @@ class Cluster:
             raise ServerFailed(f"{self.spec.name}: {name} is dead, so it cannot be {what}")
         return server
 
-    def _ask_all(self, what: str, answer: type[_Made]) -> dict[str, _Made]:
+    def _ask_all(self, what: str, answer: msgspec.json.Decoder[_Made]) -> dict[str, _Made]:
         """Ask every server that can answer; one that dies or is paused meanwhile is left out, too."""
         answers = {}
         for server in self.servers:
@@ -329,11 +335,11 @@ class Cluster:
                     raise
         return answers
 
-    def _ask(self, server: Server, what: str, answer: type[_Made]) -> _Made:
+    def _ask(self, server: Server, what: str, answer: msgspec.json.Decoder[_Made]) -> _Made:
         try:
             response = self._http.get(f"{server.internal_url}/_lab/{what}", timeout=ANSWER_SECONDS)
             response.raise_for_status()
-            return msgspec.json.decode(response.content, type=answer)
+            return answer.decode(response.content)
         except (requests.RequestException, msgspec.DecodeError) as error:
             text = f"{self.spec.name}: {server.name} does not answer the lab about its {what}: {error}"
             raise ServerFailed(f"{text} (log: {server.process.plan.log})") from error
