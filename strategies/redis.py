@@ -110,6 +110,10 @@ class RedisStore(SessionStore):
     Nothing is retried that may have been applied, such as a save that timed out. Errors of every kind (refused, timed
     out, loading, out of memory, read-only replica) are `StoreUnavailable`; the next call connects anew where it must.
 
+    Warning:
+        In a cluster, a call to a node that does not answer also asks the other nodes for the layout, one after the
+        other, before it gives up. Where none of them answers, it takes `timeout_seconds` for each.
+
     Args:
         settings: `redis_url`, namespace, lifetimes, timeout.
         client: knows the server. A cluster's client also sends every command, as it alone knows which node has a key.

@@ -1,10 +1,12 @@
-"""What the Redis tests start beside the lab's own engine: a proxy with or without TLS, and a cluster."""
+"""What the Redis tests start beside the lab's own engine: TLS, an address that outlives a failover, a cluster."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-import signal
+import socket
+import threading
 
 import redis
 from conformance import wait_until
@@ -21,66 +23,100 @@ error_log stderr warn;
 events {{ worker_connections 512; }}
 stream {{
     server {{
-        listen 127.0.0.1:{port} {tls};
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
         proxy_pass 127.0.0.1:{target};
     }}
 }}
 """
 
 
-class Proxy:
-    """nginx before one Redis, which may become another: an address that outlives a failover.
+class TlsProxy:
+    """nginx before a Redis, which has no TLS of its own in the wheel.
 
     Args:
         keeper: starts it.
         target: the port that it leads to.
-        certificate: paths of certificate and key, for TLS.
+        certificate: paths of certificate and key.
     """
 
-    def __init__(self, keeper, target, certificate=()):
+    def __init__(self, keeper, target, certificate):
         self._folder = keeper.folder / f"proxy-{secrets.token_hex(4)}"
         self._folder.mkdir()
-        self._tls = "ssl; ssl_certificate {}; ssl_certificate_key {}".format(*certificate) if certificate else ""
         command = [Nginx.find(), "-p", self._folder, "-c", "nginx.conf", "-e", "stderr"]
+        user = "user root root;" if os.geteuid() == 0 else ""
 
         def launch(port):
-            self._write(port, target)
+            config = STREAM.format(port=port, target=target, certificate=certificate[0], key=certificate[1], user=user)
+            (self._folder / "nginx.conf").write_text(config)
             return keeper.launch("proxy", command)
 
         self._process, self.port = on_free_port("nginx", launch, lambda process, _: self._pid() == str(process.pid))
 
-    def lead_to(self, target):
-        """Send new connections elsewhere; those that are open stay where they are."""
-        self._write(self.port, target)
-        os.kill(self._process.pid, signal.SIGHUP)
-
-        def leads_there():
-            with redis.Redis(port=self.port) as client:
-                return client.info("server")["tcp_port"] == target
-
-        wait_until(leads_there, seconds=20)
-
     def stop(self):
         """End it."""
         self._process.stop()
-
-    def _write(self, port, target):
-        user = "user root root;" if os.geteuid() == 0 else ""
-        config = STREAM.format(port=port, target=target, tls=self._tls, user=user)
-        (self._folder / "nginx.conf").write_text(config)
 
     def _pid(self):
         path = self._folder / "nginx.pid"
         return path.read_text().strip() if path.exists() else None
 
 
-def launch_redis(keeper, name, *options):
-    """Start a Redis with these options that keeps nothing on disk; return its process and its port."""
+class Address:
+    """An address that outlives a failover: what connects to it is led to one Redis, and later to another one.
+
+    Attributes:
+        port: of the address.
+        target: the port to which new connections lead; those that are open stay where they are.
+    """
+
+    def __init__(self, target):
+        self.target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stop(self):
+        """Take no more connections."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._connect, args=(near,), daemon=True).start()
+
+    def _connect(self, near):
+        with near, socket.create_connection(("127.0.0.1", self.target)) as far:
+            back = threading.Thread(target=pump, args=(far, near), daemon=True)
+            back.start()
+            pump(near, far)
+            back.join()
+
+
+def pump(source, sink):
+    """Pass on what comes, until either side ends."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def launch_redis(keeper, name, *options, cluster=False):
+    """Start a Redis with these options, or a node of a cluster; it writes no snapshots. Return process and port."""
     folder = keeper.folder / f"{name}-{secrets.token_hex(4)}"
     folder.mkdir()
 
     def launch(port):
         common = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
+        if cluster:
+            # The port for the other nodes is by default 10,000 above the first, which may be past the last there is.
+            common += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         return keeper.launch(name, [Redis.find(), *common, *options])
 
     return on_free_port("Redis", launch, is_at)
@@ -105,20 +141,19 @@ class RedisCluster:
     """
 
     def __init__(self, keeper):
-        self._keeper = keeper
         self._nodes = {}
         for number in range(3):
-            # The nodes' own port is by default 10,000 above the other one, which may be past the last there is.
-            bus = free_port()
-            options = ["--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000"]
-            process, port = launch_redis(keeper, f"redis-node-{number + 1}", *options)
-            self._nodes[port] = (process, bus)
+            name = f"redis-node-{number + 1}"
+            process, port = launch_redis(keeper, name, "--cluster-node-timeout", "2000", cluster=True)
+            self._nodes[port] = process
         self.ports = tuple(self._nodes)
         self.url = f"redis://127.0.0.1:{self.ports[0]}/0"
         for number, port in enumerate(self.ports):
             first, last = (16384 * n // 3 for n in (number, number + 1))
             self.ask(port, "CLUSTER", "ADDSLOTSRANGE", first, last - 1)
-            self.ask(self.ports[0], "CLUSTER", "MEET", "127.0.0.1", port, self._nodes[port][1])
+            with redis.Redis(port=port, decode_responses=True) as client:
+                bus = client.config_get("cluster-port")["cluster-port"]
+            self.ask(self.ports[0], "CLUSTER", "MEET", "127.0.0.1", port, bus)
         wait_until(self.is_whole, seconds=20)
 
     def ask(self, port, *words):
@@ -143,9 +178,9 @@ class RedisCluster:
 
     def process(self, port):
         """Return a node's process."""
-        return self._nodes[port][0]
+        return self._nodes[port]
 
     def stop(self):
         """End the nodes."""
-        for process, _ in self._nodes.values():
+        for process in self._nodes.values():
             process.stop()

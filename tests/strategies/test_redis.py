@@ -11,7 +11,7 @@ import redis
 from behind_flask import Shop
 from conformance import SECRET_HASH, at_once, begin, new_handle, packed, shown, wait_until
 from faults import EngineFails, open_when_up
-from redis_servers import Proxy, launch_redis
+from redis_servers import Address, launch_redis
 
 from lab.engines.redis import Redis
 from strategies.contract import Changes, NewSession, SessionGone, StoreSettings, StoreUnavailable
@@ -188,11 +188,11 @@ def test_more_fields_than_fit_at_once(open_redis_store):
     assert shown(store, handle) == {"last": 1}
 
 
-def test_failover(keeper, tmp_path):
+def test_failover(keeper):
     """After a failover the old primary refuses one save; the next one finds the new primary at the same address."""
     old, old_port = launch_redis(keeper, "redis-old")
     new, new_port = launch_redis(keeper, "redis-new", "--replicaof", "127.0.0.1", str(old_port))
-    address = Proxy(keeper, old_port)
+    address = Address(old_port)
     store = RedisStore.open(StoreSettings(redis_url=f"redis://127.0.0.1:{address.port}", timeout_seconds=5.0))
     handle = begin(store, a=1)
     at_once(*[lambda: store.load(handle)] * 4)
@@ -200,7 +200,7 @@ def test_failover(keeper, tmp_path):
         wait_until(lambda: replica.exists(f"sessions:{handle}"), seconds=20)
         replica.replicaof("NO", "ONE")
         primary.replicaof("127.0.0.1", str(new_port))
-    address.lead_to(new_port)
+    address.target = new_port
     with pytest.raises(StoreUnavailable, match="read only"):
         store.save(handle, Changes(set=packed(a=2)))
     for _ in range(5):

@@ -38,8 +38,8 @@ def name():
 
 @pytest.fixture
 def connections(redis_url, name):
-    """Return connections with short time-outs."""
-    options = {"client_name": name, "socket_timeout": 0.5, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
+    """Return connections whose calls have two seconds."""
+    options = {"client_name": name, "socket_timeout": 2.0, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
     connections = Connections(redis.ConnectionPool.from_url(redis_url, **options))
     yield connections
     connections.close()

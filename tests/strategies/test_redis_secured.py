@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 from certificate import make_certificate
-from conformance import Keeps, Shared, begin, packed, shown
-from redis_servers import Proxy, launch_redis
+from conformance import Keeps, Shared, begin, packed, shown, wait_until
+from redis_servers import TlsProxy, launch_redis
 
 from strategies.contract import Changes, StoreSettings, StoreUnavailable
 from strategies.redis import RedisStore
+from strategies.redis_connections import _is_good
 
 PASSWORD = "s3cret of the default user"
 USER, USERS_PASSWORD = "shop", "another-s3cret"
@@ -27,7 +28,7 @@ def secured(keeper, tmp_path_factory):
     """Return what leads to a Redis with passwords: its port, the port with TLS, and the certificate."""
     process, port = launch_redis(keeper, "redis-secured", "--requirepass", PASSWORD)
     certificate = make_certificate(tmp_path_factory.mktemp("tls"))
-    proxy = Proxy(keeper, port, certificate)
+    proxy = TlsProxy(keeper, port, certificate)
     with redis.Redis(port=port, password=PASSWORD) as admin:
         admin.execute_command("ACL", "SETUSER", USER, "on", f">{USERS_PASSWORD}", "~*", "+@all", "-@admin")
         admin.execute_command("ACL", "SETUSER", "least", "on", f">{USERS_PASSWORD}", *RIGHTS)
@@ -121,16 +122,18 @@ def test_without_tls(secured):
 
 def test_closed_meanwhile(secured, tls_url):
     """Also over TLS a connection that was closed meanwhile costs no request, and a used one is used again."""
-    store = open_at(tls_url)
+    settings = StoreSettings(redis_url=tls_url, timeout_seconds=5.0, server="closed-meanwhile")
+    store = RedisStore.open(settings)
     handle = begin(store, a=1)
     with redis.Redis(port=secured[0], password=PASSWORD, decode_responses=True) as admin:
-        open_now = lambda: [c["id"] for c in admin.client_list() if c["user"] == USER and c["name"]]  # noqa: E731
+        open_now = lambda: [c["id"] for c in admin.client_list() if c["name"].endswith("closed-meanwhile")]  # noqa: E731
         assert shown(store, handle) == {"a": 1}
         before = open_now()
         assert shown(store, handle) == {"a": 1}
         assert open_now() == before  # what TLS itself sends does not look like a goodbye
         assert len(before) == 1
         admin.client_kill_filter(_id=before[0])
+        wait_until(lambda: not _is_good(store._connections._idle[0]))  # the news has come through the proxy
         store.save(handle, Changes(set=packed(b=2)))
     assert shown(store, handle) == {"a": 1, "b": 2}
     store.close()
