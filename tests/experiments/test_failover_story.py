@@ -147,19 +147,17 @@ class TestSessions:
         assert fate_of(view([], 9), request("logout", 11, session=None), view([], 13, session=None)) is None
 
     def test_counts_against_one_in_n(self):
-        """Two of three lost: one that the victim held, one that another server held."""
+        """Three of four lost: one that the victim held, two that another server held."""
+        held = {"a": "web-2", "b": "web-1", "c": "web-1", "d": "web-1"}
         history = [
-            *(
-                view([], 9, shopper=name, server=server)
-                for name, server in (("a", "web-2"), ("b", "web-1"), ("c", "web-1"))
-            ),
-            *(view([], 13, shopper=name, session=None) for name in "ab"),
-            view([], 13, shopper="c"),
+            *(view([], 9, shopper=name, server=server) for name, server in held.items()),
+            *(view([], 13, shopper=name, session=None) for name in "abc"),
+            view([], 13, shopper="d"),
         ]
         found = story.sessions(story.fates(history, MARKS), MARKS, victim="web-2", servers=4)
-        assert (found["alive"], found["lost"], found["on_victim"], found["lost_elsewhere"]) == (3, 2, 1, 1)
+        assert (found["alive"], found["lost"], found["on_victim"], found["lost_elsewhere"]) == (4, 3, 1, 2)
         assert found["expected_share"] == 0.25
-        assert found["share"]["estimate"] == pytest.approx(2 / 3)
+        assert found["share"]["estimate"] == pytest.approx(3 / 4)
 
     def test_a_login_of_the_last_second_is_told_apart(self):
         """The victim's word of 0.3 s before may have reached nobody; that of 3 s before had time enough."""
@@ -191,6 +189,13 @@ class TestWrites:
             final([], session=None),
         )
         assert found == {"acknowledged": 2, "lost": 2, "lost_with_session": 2, "lost_in_last_second": 1}
+
+    def test_a_write_that_is_missing_from_a_session_that_lives_on_has_no_excuse(self):
+        """It was not lost with its session; nor was one lost with a session that another server held."""
+        found = self.counts(add("a", 5, server="web-2"), view([], 13), final([]))
+        assert (found["lost"], found["lost_with_session"]) == (1, 0)
+        found = self.counts(add("a", 5, server="web-1"), view([], 13, session=None), final([], session=None))
+        assert (found["lost"], found["lost_with_session"]) == (1, 0)
 
     def test_a_write_of_unknown_outcome_is_nobodys_fault(self):
         """A request that failed after it was sent may or may not have been done."""
