@@ -9,12 +9,12 @@ import threading
 
 import psycopg
 import pytest
-from conformance import at_once, begin, packed, shown, wait_until
+from conformance import SECRET_HASH, at_once, begin, new_handle, packed, shown, wait_until
 from faults import open_when_up
 
 from lab.engines.postgresql import PostgreSQL
 from strategies import database
-from strategies.contract import Changes, StoreSettings
+from strategies.contract import Changes, NewSession, StoreSettings
 from strategies.database import DatabaseStore
 
 QUIET_SECONDS = 3600.0
@@ -233,8 +233,8 @@ def large(total_bytes):
 
 def create(store, total_bytes):
     """Create a session of this size; return its handle."""
-    handle = begin(store)
-    store.save(handle, Changes(set=large(total_bytes)))
+    handle = new_handle()
+    store.create(handle, NewSession(SECRET_HASH, large(total_bytes)))
     return handle
 
 
@@ -263,7 +263,7 @@ class TestDeadRows:
         connection.execute(f'ALTER TABLE "{namespace}" SET (autovacuum_enabled = off)')
         handles = [create(store, 1024) for _ in range(40)]
         store.close()
-        wait_until(lambda: counted(connection, namespace)[0]["updated"] == 40)
+        wait_until(lambda: counted(connection, namespace)[0]["inserted"] == 40)
         heap_bytes, _ = sizes(connection, namespace)
         store = open_store()
 
@@ -274,7 +274,7 @@ class TestDeadRows:
         at_once(*[lambda thread=thread: save(thread) for thread in range(CONNECTIONS)])
         store.close()  # its connections hand in their counts
         saves = 40 * 6 * CONNECTIONS
-        wait_until(lambda: counted(connection, namespace)[0]["updated"] == saves + 40)
+        wait_until(lambda: counted(connection, namespace)[0]["updated"] == saves)
         heap, toast = counted(connection, namespace)
         assert heap["hot"] > 0.9 * saves
         assert toast["inserted"] == 0
@@ -285,14 +285,14 @@ class TestDeadRows:
         store = open_store()
         handle = create(store, 48 * 1024)
         store.close()
-        wait_until(lambda: counted(connection, namespace)[0]["updated"] == 1)
+        wait_until(lambda: counted(connection, namespace)[0]["inserted"] == 1)
         heap_before, toast_before = counted(connection, namespace)
         assert toast_before["inserted"] > 20
         store = open_store()
         for _ in range(50):
             store.touch(handle)
         store.close()
-        wait_until(lambda: counted(connection, namespace)[0]["updated"] == 51)
+        wait_until(lambda: counted(connection, namespace)[0]["updated"] == 50)
         heap, toast = counted(connection, namespace)
         assert heap["hot"] - heap_before["hot"] >= 45
         assert toast["inserted"] == toast_before["inserted"]
@@ -322,9 +322,9 @@ class TestVacuum:
                 for handle in handles[start : start + 80]:
                     store.save(handle, Changes(set={"field-00": random_field(48 * 1024)}))
                 store._connections.close()  # they hand in their counts
-                wait_until(lambda v=vacuums: counted(connection, namespace)[1]["vacuums"] > v, seconds=30.0)
+                wait_until(lambda v=vacuums: counted(connection, namespace)[1]["vacuums"] > v, seconds=40.0)
             _, after_bytes = sizes(connection, namespace)
-            assert after_bytes < 1.5 * live_bytes
+            assert after_bytes < 1.3 * live_bytes
 
     def test_vacuum_is_not_slowed_down(self, engine, open_own_store):
         """Vacuum of the pieces runs at full speed: slowed down, it falls behind a load of large sessions."""
