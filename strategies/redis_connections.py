@@ -1,57 +1,31 @@
 """Connections to one Redis server, used without the client's command layer.
 
 `redis.Redis.hgetall` costs several times the work of what it does: it looks up policies, prepares retries, takes a
-connection out of a pool under a lock, measures itself and converts the answer. What is left here is redis-py's own
-connection, which packs a command, sends it and reads the answer. Everything that a URL can ask for stays redis-py's
-work: TLS, passwords and users, databases, Unix sockets.
+connection out of a pool under a lock, measures itself and converts the answer. Here redis-py makes the connection, and
+with it everything that a URL can ask for: TLS, passwords and users, databases, Unix sockets. From then on its socket
+carries what hiredis packs and reads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import hiredis
 import redis
-
-try:
-    import hiredis
-except ImportError:  # redis-py does without it, more slowly
-    hiredis = None  # type: ignore[assignment]
+from redis.connection import DefaultParser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from redis.connection import Connection
 
 Word = str | bytes | int
 """One word of a command."""
 
-
-_pack = cast("Callable[[tuple[Word, ...]], bytes] | None", getattr(hiredis, "pack_command", None))
-
-
-class Connection(Protocol):
-    """What is used of redis-py's connections here."""
-
-    pid: int
-
-    def connect(self) -> None:
-        """Connect, log in and choose the database."""
-
-    def disconnect(self) -> None:
-        """Close the socket; a process that only inherited it does not disturb its owner by that."""
-
-    def can_read(self) -> bool:
-        """Whether something has arrived; raises where that is the end of the connection."""
-
-    def pack_command(self, *words: Word) -> Sequence[bytes]:
-        """Return a command as it goes over the network."""
-
-    def send_packed_command(self, command: Sequence[bytes], check_health: bool) -> None:
-        """Send it."""
-
-    def read_response(self) -> Any:
-        """Wait for an answer and return it, or raise it where it is a refusal."""
+_BUFFER_BYTES = 64 * 1024
+_INCOMPLETE = object()
 
 
 class Connections:
@@ -67,7 +41,7 @@ class Connections:
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._pool = pool
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[_Line] = deque()
 
     def call(self, *words: Word) -> Any:
         """Send a command and return its answer, as it stands in the protocol: bytes, numbers and lists.
@@ -76,52 +50,88 @@ class Connections:
             redis.RedisError: no answer in time, or a refusal. Unless it is a `ResponseError`, it is unknown whether the
                 command was carried out.
         """
-        connection = self._take()
+        line = self._take()
         try:
-            command = [_pack(words)] if _pack else connection.pack_command(*words)
-            connection.send_packed_command(command, check_health=False)
-            answer = connection.read_response()
+            answer = line.ask(words)
         except redis.ReadOnlyError:
             # A failover has made a replica of it. The address may lead to the new primary by now: connect anew.
-            connection.disconnect()
+            line.close()
             self.close()
             raise
         except redis.ResponseError:
-            self._idle.append(connection)  # a refusal is a whole answer: the next one is the next call's
+            self._idle.append(line)  # a refusal is a whole answer: the next one is the next call's
             raise
         except BaseException:
-            connection.disconnect()
+            line.close()
             raise
-        self._idle.append(connection)
+        self._idle.append(line)
         return answer
 
     def close(self) -> None:
         """Close the connections that no call uses at this moment."""
         with contextlib.suppress(IndexError):
             while True:
-                self._idle.pop().disconnect()
+                self._idle.pop().close()
 
-    def _take(self) -> Connection:
+    def _take(self) -> _Line:
         while True:
             try:
-                connection = self._idle.pop()
+                line = self._idle.pop()
             except IndexError:
                 return self._connect()
-            if _is_good(connection):
-                return connection
-            connection.disconnect()
+            if line.is_good():
+                return line
+            line.close()
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> _Line:
         connection = cast("Connection", self._pool.connection_class(**self._pool.connection_kwargs))
-        connection.connect()
-        return connection
+        connection.connect()  # type: ignore[no-untyped-call]
+        return _Line(connection)
 
 
-def _is_good(connection: Connection) -> bool:
-    """Whether an idle connection can be used: it is this process's, and the server has not closed it."""
-    if connection.pid != os.getpid():
-        return False
-    try:
-        return not connection.can_read()  # between two commands a server has nothing to say but goodbye
-    except redis.ConnectionError:
-        return False
+class _Line:
+    """One connection.
+
+    Args:
+        connection: has connected and logged in.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._socket = cast("Any", connection)._sock  # noqa: SLF001 - redis-py's readers take it just so
+        self._reader: Any = hiredis.Reader(
+            protocolError=redis.InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
+        )
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._process = os.getpid()
+
+    def is_good(self) -> bool:
+        """Whether it can be used: it is this process's, and the server has not closed it.
+
+        Between two commands a server has nothing to say but goodbye.
+        """
+        return self._process == os.getpid() and not self._poll.poll(0)
+
+    def ask(self, words: tuple[Word, ...]) -> Any:
+        """Send a command and wait for the answer; each wait has the time-out of the socket."""
+        reader = self._reader
+        try:
+            self._socket.sendall(hiredis.pack_command(cast("Any", words)))
+            while (answer := reader.gets()) is _INCOMPLETE:
+                received = self._socket.recv_into(self._buffer)
+                if received == 0:
+                    raise redis.ConnectionError("the server has closed the connection")
+                reader.feed(self._buffer, 0, received)
+        except TimeoutError as error:
+            raise redis.TimeoutError("no answer in time") from error
+        except OSError as error:
+            raise redis.ConnectionError(str(error)) from error
+        if isinstance(answer, redis.RedisError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Close it; a process that only inherited it does not disturb its owner by that."""
+        self._connection.disconnect()  # type: ignore[no-untyped-call]

@@ -13,7 +13,6 @@ from redis_servers import TlsProxy, launch_redis
 
 from strategies.contract import Changes, StoreSettings, StoreUnavailable
 from strategies.redis import RedisStore
-from strategies.redis_connections import _is_good
 
 PASSWORD = "s3cret of the default user"
 USER, USERS_PASSWORD = "shop", "another-s3cret"
@@ -133,7 +132,7 @@ def test_closed_meanwhile(secured, tls_url):
         assert open_now() == before  # what TLS itself sends does not look like a goodbye
         assert len(before) == 1
         admin.client_kill_filter(_id=before[0])
-        wait_until(lambda: not _is_good(store._connections._idle[0]))  # the news has come through the proxy
+        wait_until(lambda: not store._connections._idle[0].is_good())  # the news has come through the proxy
         store.save(handle, Changes(set=packed(b=2)))
     assert shown(store, handle) == {"a": 1, "b": 2}
     store.close()
