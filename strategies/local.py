@@ -80,7 +80,7 @@ class LocalStore(SessionStore):
             )
         return "1"
 
-    def load(self, handle: str, *, ask_peers: bool = False) -> SessionRecord | None:  # noqa: ARG002 - there are none
+    def load(self, handle: str) -> SessionRecord | None:
         """Return the record as it stands."""
         self._calls.add("loads")
         with self._lock:

@@ -152,7 +152,7 @@ class RedisStore(SessionStore):
             raise SessionExists(handle)
         return "1"
 
-    def load(self, handle: str, *, ask_peers: bool = False) -> SessionRecord | None:  # noqa: ARG002 - one copy
+    def load(self, handle: str) -> SessionRecord | None:
         """Read the hash: one HGETALL."""
         self._calls.add("loads")
         found = self._ask("HGETALL", self._key(handle))

@@ -107,10 +107,10 @@ class FailingStore(LocalStore):
 
     failing = None
 
-    def load(self, handle, *, ask_peers=False):
+    def load(self, handle):
         """Load, or fail."""
         self._fail("load")
-        return super().load(handle, ask_peers=ask_peers)
+        return super().load(handle)
 
     def save(self, handle, changes, expected_version=None):
         """Save, or fail."""

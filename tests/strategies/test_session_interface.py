@@ -314,7 +314,7 @@ class Down(LocalStore):
 
     asked = 0
 
-    def load(self, handle, *, ask_peers=False):
+    def load(self, handle):
         """Fail."""
         self.asked += 1
         raise StoreUnavailable("down")
