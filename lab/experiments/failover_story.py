@@ -301,7 +301,7 @@ def recovery(operations: Iterable[Operation], marks: Marks) -> dict[str, Any]:
 
     Returns:
         `recovered`: whether nothing failed in the last `CALM_SECONDS` of the load; None where the load ended so soon
-        after the repair that this shows nothing. `seconds`: 0 where nothing failed, None unless recovered.
+        after the repair that this shows nothing. `seconds`: 0 where nothing failed, None where it did not recover.
         `after_repair_seconds`: the same from the repair, 0 where that came last. `calm_seconds`.
     """
     failed = [op for op in operations if cause(op) is not None and op.t1_ns >= marks.struck_ns]
@@ -313,8 +313,8 @@ def recovery(operations: Iterable[Operation], marks: Marks) -> dict[str, Any]:
     since_repair = 0.0 if last is None else max(0.0, (last - marks.repaired_ns) / _SECOND)
     return {
         "recovered": recovered,
-        "seconds": seconds if recovered else None,
-        "after_repair_seconds": since_repair if recovered else None,
+        "seconds": None if recovered is False else seconds,
+        "after_repair_seconds": None if recovered is False else since_repair,
         "calm_seconds": CALM_SECONDS,
     }
 

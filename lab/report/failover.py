@@ -126,13 +126,9 @@ def _row(arm: str, story: dict[str, Any]) -> Row:
         writes=NONE if writes is None else f"{writes['lost']:,} of {writes['acknowledged']:,}",
         wrong=f"{wrong:,} of {views:,}",
         waits=" / ".join(number(story["waits_ms"][window]["p95"], 0) for window in ("before", "during", "after")),
-        recovery=number(seconds, 1, " s") if seconds is not None else _not_recovered(story),
+        recovery="no end" if seconds is None else f"{seconds:.1f} s{'' if story['recovery']['recovered'] else ' ?'}",
         promises=story["promises"],
     )
-
-
-def _not_recovered(story: dict[str, Any]) -> str:
-    return "unknown" if story["recovery"]["recovered"] is None else "no end"
 
 
 def promises(results: Results) -> dict[str, int]:

@@ -292,7 +292,7 @@ def draw_recovery(run: Run, figure: Figure) -> Caption:
         "went on failing although everything was put right.",
         "From the stroke to the end of the last request that failed, whatever the cause",
         "The tick across a row is the repair: the server or engine answers again, or room was made. An arrow: requests "
-        "still failed when the load ended, or it ended too soon after the repair to tell.",
+        "still failed when the load ended. A question mark: it ended too soon after the repair to see more.",
         ("strategy", *(_PANEL_TITLES[fault] for fault in told)),
         tuple((arm, *(_duration(found.get(arm)) for found in told.values())) for arm in arms),
     )
@@ -306,7 +306,8 @@ def _durations(axes: Axes, arms: list[str], found: Mapping[str, dict[str, Any]],
         if seconds is None:
             axes.plot(longest, row, ">", color=look.ink, ms=9, clip_on=False)
         else:
-            text = f" {seconds:.1f}" if seconds else " 0"
+            doubt = "" if story["recovery"]["recovered"] else " ?"
+            text = f" {seconds:.1f}{doubt}" if seconds else " 0"
             axes.text(seconds, row, text, va="center", size=9, color=look.ink, path_effects=style.HALO, zorder=4)
     axes.set_xlim(0, longest * 1.08)
     axes.set_xlabel("seconds", size=9.5)
@@ -316,7 +317,7 @@ def _duration(story: dict[str, Any] | None) -> str:
     if story is None:
         return NONE
     seconds = story["recovery"]["seconds"]
-    text = "not seen to end" if seconds is None else f"{seconds:.1f} s"
+    text = "to the end" if seconds is None else f"{seconds:.1f} s"
     return f"{text} (repair after {story['lasted_seconds']:.1f} s, {story['failures']['failed']:,} failed)"
 
 
@@ -326,9 +327,7 @@ def recovery_title(seconds: Mapping[str, Mapping[str, float | None]]) -> str:
         f"{arm} ({_PANEL_TITLES[fault]})" for fault, found in seconds.items() for arm, s in found.items() if s is None
     ]
     if unending:
-        return sentence(
-            f"{listed(unending[:_MOST_NAMED])}: requests were not seen to succeed again before the load ended"
-        )
+        return sentence(f"{listed(unending[:_MOST_NAMED])}: requests still failed when the load ended")
     parts = [text for fault, found in seconds.items() if (text := _who_failed(_PANEL_TITLES[fault], found))]
     return sentence("; ".join(parts[:_MOST_NAMED])) if parts else "No fault made a request fail under any strategy"
 
