@@ -310,7 +310,7 @@ class TestVacuum:
         By PostgreSQL's default that would be a fifth: a fifth of all sessions, however many there are.
         """
         engine.kill()
-        engine.revive("-c", "autovacuum_naptime=1s")
+        engine.revive("-c", "autovacuum_naptime=1s", "-c", "fsync=off")  # many sessions, soon
         store = open_when_up(open_own_store, timeout_seconds=20.0)
         namespace = store.settings.namespace
         handles = [create(store, 48 * 1024) for _ in range(500)]
