@@ -55,7 +55,8 @@ class Listener:
         """Close the listener and every connection; nobody answers on the port from here on. Once is enough."""
         if not self._thread.is_alive():
             return
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._channels, ignore_all=True))
+        with contextlib.suppress(OSError):  # it may have closed its trigger before this call pulls it
+            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._channels, ignore_all=True))
         self._thread.join(5)
         self._server.task_dispatcher.shutdown()
 
