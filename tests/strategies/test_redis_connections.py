@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -142,6 +144,45 @@ def test_closed_by_the_server(connections, client, name):
             client.client_kill_filter(_id=identity)
         wait_until(lambda: opened(client, name) == [])
         assert connections.call("ECHO", "still") == b"still"
+
+
+@pytest.mark.timeout(30)
+def test_closed_while_waiting(connections, client, name):
+    """A connection that Redis closes while a call waits for its answer ends that call, and no other."""
+
+    def kill():
+        wait_until(lambda: blocked(client, name))
+        client.client_kill_filter(_id=blocked(client, name)[0])
+
+    def wait():
+        with pytest.raises(redis.ConnectionError):
+            connections.call("BLPOP", f"{name}-list", 1.5)
+
+    at_once(wait, kill)
+    assert connections.call("ECHO", "well") == b"well"
+
+
+def blocked(client, name):
+    """Return the ids of the connections of this name that wait in BLPOP."""
+    return [entry["id"] for entry in client.client_list() if entry["name"] == name and entry["cmd"] == "blpop"]
+
+
+def test_reset():
+    """A connection that is torn down without a goodbye is an error of Redis's, not of the operating system's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def tear_down():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def call():
+            pool = redis.ConnectionPool(port=listener.getsockname()[1], protocol=2, driver_info=None)
+            with pytest.raises(redis.ConnectionError, match="reset"):
+                Connections(pool).call("PING")
+
+        at_once(tear_down, call)
 
 
 def test_fork(redis_url):
