@@ -268,6 +268,7 @@ _ESCAPE = "$json"
 _ESCAPE_IN_JSON = b'"$json'
 _ESCAPED = b'{"$json"'
 _COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_WRAPPED = msgspec.json.Decoder(dict[str, str])
 _UNFAITHFUL = re.compile(rb'\\u0000|(?:^|[\[,:])-?[0-9.]+[eE]|(?:^|[\[,:])-0\.0|"\$json"')
 
 
@@ -300,7 +301,7 @@ def _field_name(key: str) -> str:
 
 def _unescaped(value: bytes) -> bytes:
     if value.startswith(_ESCAPED):
-        return msgspec.json.decode(value, type=dict[str, str])[_ESCAPE].encode()
+        return _WRAPPED.decode(value)[_ESCAPE].encode()
     return _without_spaces(value)
 
 
