@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SECRET = "test-secret"
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     """Return when the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

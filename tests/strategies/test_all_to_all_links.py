@@ -8,7 +8,7 @@ import time
 import pytest
 from all_to_all_cluster import Cluster, bound_socket, wait_until
 
-from strategies import peer_link
+from strategies import peer_link, peers
 from strategies.all_to_all import AllToAllStore
 from strategies.contract import Changes, NewSession, Peer, StoreSettings
 
@@ -65,23 +65,25 @@ class Steps:
         self._receive(messages, counts)
 
 
-def test_a_cluster_starts_without_waiting_for_each_other():
+def test_a_cluster_starts_without_waiting_for_each_other(monkeypatch):
     """All at once, nobody waits; the first one up says so."""
+    monkeypatch.setattr(peers, "JOIN_SECONDS", 30)
     begin = time.monotonic()
     with Cluster(4) as cluster:
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 20
         assert all(store.ready for store in cluster.stores)
 
 
-def test_a_server_alone_is_ready_at_once():
+def test_a_server_alone_is_ready_at_once(monkeypatch):
     """Peers that refuse connections are not up: the server does not wait, and says that it is the first one."""
+    monkeypatch.setattr(peers, "JOIN_SECONDS", 30)
     free = [bound_socket() for _ in range(3)]
-    peers = tuple(Peer(f"web-{i}", f"http://127.0.0.1:{s.getsockname()[1]}") for i, s in enumerate(free, 2))
-    store = AllToAllStore.open(StoreSettings(peers=peers, peer_secret="s"))
+    others = tuple(Peer(f"web-{i}", f"http://127.0.0.1:{s.getsockname()[1]}") for i, s in enumerate(free, 2))
+    store = AllToAllStore.open(StoreSettings(peers=others, peer_secret="s"))
     assert not store.ready
     begin = time.monotonic()
     store.join()
-    assert time.monotonic() - begin < 0.3
+    assert time.monotonic() - begin < 20
     assert store.ready
     assert details(store)["first_up"] == 1
     assert store.queues_empty()
@@ -92,15 +94,14 @@ def test_a_server_alone_is_ready_at_once():
 
 def test_a_peer_that_hangs_does_not_hold_up_async():
     """Saves return at once and reach the living; the one that hung is told everything when it is back."""
-    with Cluster(3, timeout_seconds=0.4) as cluster:
+    with Cluster(3, timeout_seconds=3.0) as cluster:
         first, second, third = cluster.stores
         first.create("h", CART)
         cluster.quiet()
         with cluster.hanging(2):
-            begin = time.monotonic()
             for i in range(200):
                 first.save("h", Changes(set={f"f{i % 10}": b"1"}))
-            assert time.monotonic() - begin < 0.3
+            assert details(first)["peer_timeouts"] == 0  # all are answered before the peer is even given up
             wait_until(lambda: same(first, second))
             wait_until(lambda: details(first)["peer_timeouts"] == 1)
             assert not first.queues_empty()
@@ -121,17 +122,17 @@ def test_sync_answers_when_all_peers_have_applied():
 
 def test_sync_waits_for_a_hung_peer_up_to_its_deadline_and_then_no_longer():
     """One save is held up to the deadline; the peer then counts as down, and later saves do not wait for it."""
-    with Cluster(3, replication="sync", timeout_seconds=0.8) as cluster:
+    with Cluster(3, replication="sync", timeout_seconds=4.0) as cluster:
         first, second, third = cluster.stores
         first.create("h", CART)
         with cluster.hanging(2):
             begin = time.monotonic()
             first.save("h", Changes(set={"n": b"1"}))
-            assert 0.39 < time.monotonic() - begin < 0.7
+            assert 1.99 < time.monotonic() - begin < 3.9
             assert same(first, second)
             begin = time.monotonic()
             first.save("h", Changes(set={"n": b"2"}))
-            assert time.monotonic() - begin < 0.2
+            assert time.monotonic() - begin < 1.9
             assert details(first)["peer_timeouts"] == 1
             wait_until(lambda: not first._peers._links["web-3"].open)
         wait_until(lambda: same(first, third))
@@ -280,7 +281,7 @@ def test_a_peer_that_hangs_does_not_hold_up_a_start_for_long():
         store = AllToAllStore.open(StoreSettings(peers=(peer,), peer_secret="s", timeout_seconds=4))
         begin = time.monotonic()
         store.join()
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 3.5
         assert store.ready
     store.close()
 

@@ -175,19 +175,20 @@ def test_a_server_that_was_away_for_an_hour_brings_nothing_back():
         assert [store.census().handles for store in cluster.stores] == [("of use",)] * 3
 
 
-def test_asking_is_bounded_in_time_and_uses_what_was_answered(cluster):
+def test_asking_is_bounded_in_time_and_uses_what_was_answered():
     """A peer that hangs costs an ask its bound, not more; the others' answers count."""
-    first, second, _ = cluster.stores
-    keep_from(cluster, 0, 1, 2)
-    first.create("h", CART)
-    with cluster.hanging(2):
-        begin = time.monotonic()
-        assert second.load("h") is not None
-        assert time.monotonic() - begin < 0.2 + 0.2
-        wait_until(lambda: not second._peers._links["web-3"].open)
-        begin = time.monotonic()
-        assert second.load("nobody knows this") is None
-        assert time.monotonic() - begin < 0.1
+    with Cluster(3, timeout_seconds=3.0) as cluster:
+        first, second, _ = cluster.stores
+        keep_from(cluster, 0, 1, 2)
+        first.create("h", CART)
+        with cluster.hanging(2):
+            begin = time.monotonic()
+            assert second.load("h") is not None
+            assert time.monotonic() - begin < 2.9
+            wait_until(lambda: not second._peers._links["web-3"].open, seconds=20)
+            begin = time.monotonic()
+            assert second.load("nobody knows this") is None
+            assert time.monotonic() - begin < 0.7
 
 
 def test_asking_is_bounded_also_where_questions_queue_up():
