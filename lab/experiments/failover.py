@@ -78,7 +78,7 @@ class Size(msgspec.Struct, frozen=True):
 
 
 SIZES = {
-    "quick": Size(before=2, hold=2, after=4.5, shoppers=30, together=True),
+    "quick": Size(before=1.5, hold=2, after=4, shoppers=30, together=True),
     "default": Size(before=4, hold=3, after=7, shoppers=60, together=False),
 }
 

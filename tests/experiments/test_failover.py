@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -202,7 +203,11 @@ def test_ctrl_c_while_a_server_stands_still_leaves_nothing(tmp_path):
     family = psutil.Process(process.pid)
 
     def stopped():
-        return any(child.status() == psutil.STATUS_STOPPED for child in family.children(recursive=True))
+        for child in family.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # some end while they are looked at
+                if child.status() == psutil.STATUS_STOPPED:
+                    return True
+        return False
 
     wait_until(stopped)
     children = [child.pid for child in family.children(recursive=True)]
