@@ -171,7 +171,8 @@ def draw_timeline(fault: str, run: Run, figure: Figure) -> Caption:
         "whatever keeps the sessions. Yellow: carts that lacked something confirmed.",
         f"{run.get('run', 'servers')} servers under each strategy, {run.get('run', 'rate_rps')} requests/s, {together}",
         f"Columns of {bucket} ms, requests stacked. A wrong cart is an answer without an error that lacks something "
-        "confirmed before. Products and searches need PostgreSQL alone; views the session alone; adds, visits and checkouts both.",
+        "confirmed before. Products and searches need PostgreSQL alone; views the session alone; adds, visits and "
+        "checkouts both.",
         (
             "strategy",
             "requests",
