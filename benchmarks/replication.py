@@ -145,7 +145,7 @@ def cost(lab: Lab, servers: int, rounds: int) -> None:
             load(each, 0.5, rate_rps)
         runs = [(per_write(alone, 1.0, rate_rps), per_write(cluster, 1.0, rate_rps)) for _ in range(rounds)]
 
-        def median(which: int, name: str, runs: list[tuple[dict[str, float], ...]] = runs) -> float:
+        def median(which: int, name: str, runs: Sequence[tuple[dict[str, float], ...]] = runs) -> float:
             return statistics.median(run[which][name] for run in runs)
 
         replication = statistics.median(after["cpu_ms"] - before["cpu_ms"] for before, after in runs)

@@ -77,6 +77,7 @@ class AllToAllStore(ReplicatedStore):
         self.settings = settings
         self.ready = not settings.peers
         self.peer_app = PeerRoutes(self, settings.peer_secret)
+        self._promises_reads = settings.replication == "sync"
         self._incarnation = secrets.token_hex(8)
         self._now = clock
         self._stamps = HybridClock(settings.server, clock)
@@ -243,7 +244,7 @@ class AllToAllStore(ReplicatedStore):
         before = self._live(handle)
         if before is None or ask_peers:
             return self._ask(handle, before)
-        if seen > before.version and seen > self._missed.get(handle, NEVER):
+        if self._promises_reads and seen > before.version and seen > self._missed.get(handle, NEVER):
             return self._catch_up(handle, seen)
         return before
 

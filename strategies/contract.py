@@ -286,8 +286,8 @@ class ReplicatedStore(SessionStore):
             handle: which session.
             ask_peers: the caller has reason to believe that another server knows better: the cookie is genuine, but its
                 secret is not that of the copy here.
-            seen: the version of the last save that the shopper's browser knows of. The peers are asked where the copy
-                here is older, and whatever is saved here from now on is later than it.
+            seen: the version of the last save that the shopper's browser knows of. Whatever is saved here from now on
+                is later; where the store promises shoppers their own writes, an older copy here has it ask the peers.
 
         Raises:
             StoreUnavailable: see there.

@@ -98,7 +98,7 @@ def lose_one_backend(engine):
     with psycopg.connect(engine.url) as connection:
         of_a_shopper = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
         (pid,) = connection.execute(f"SELECT pid FROM pg_stat_activity WHERE {of_a_shopper} LIMIT 1").fetchone()
-        os.kill(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
 
 
 class TestRestart:
