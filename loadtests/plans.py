@@ -234,6 +234,6 @@ def warmup_plan(seed: int, *, rate_rps: float, seconds: float, shoppers: int) ->
     ]
     start = len(requests) / rate_rps
     for number, at in enumerate(poisson(rng, rate_rps, seconds)):
-        f = WARMUP[number // shoppers % len(WARMUP)]
+        f = WARMUP[(number + number // len(WARMUP)) % len(WARMUP)]  # out of step with the balancer's round
         requests.append(request(rng, start + at, names[number % shoppers], f))
     return Plan(scenario="shopping", phase="warmup", seconds=start + seconds, requests=requests)

@@ -47,6 +47,9 @@ QUIET_SWEEP_SECONDS = 30
 HASTE = 2
 """What is not timed offers so many times the load of what is."""
 
+WARMUP_HASTE = 2.5
+"""And the warm-up, which a student waits for, so many times."""
+
 # --- the arms --------------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +105,7 @@ SIZES = {
     "default": Size(
         blocks=80,
         slice_seconds=0.3,
-        warmup_seconds=0.8,
+        warmup_seconds=0.5,
         control_seconds=18,
         sync_seconds=10,
         affinity_seconds=5,
@@ -248,7 +251,7 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
     with bench.clusters(specs) as clusters:
         measured.versions = versions(bench.lab, clusters[BASELINE])
         steps.begin("warming up")
-        rate_rps = HASTE * chosen.rate / (len(names) + 1)
+        rate_rps = WARMUP_HASTE * chosen.rate / (len(names) + 1)
         warm = warmup_plan(chosen.seed, rate_rps=rate_rps, seconds=size.warmup_seconds, shoppers=SHOPPERS)
         everywhere = [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]
         measured.history += bench.load.run(everywhere).operations
