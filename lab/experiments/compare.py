@@ -63,7 +63,7 @@ class Size(msgspec.Struct, frozen=True):
         control_seconds: shopping on the control, `isolated`.
         sync_seconds: shopping on all-to-all that waits for its peers.
         affinity_seconds: shopping on all-to-all with bound shoppers.
-        two_tabs_seconds: for all write policies together.
+        two_tabs_seconds: for each write policy.
         lifetimes: idle and absolute lifetime of the lifecycle scenario's sessions, in seconds.
         begin_seconds: over how long its logins are spread.
         roles: its shoppers.
@@ -96,7 +96,7 @@ SIZES = {
         control_seconds=2,
         sync_seconds=2,
         affinity_seconds=1.5,
-        two_tabs_seconds=1.5,
+        two_tabs_seconds=1,
         lifetimes=(3, 5.5),
         begin_seconds=2,
         roles=FEW,
@@ -109,7 +109,7 @@ SIZES = {
         control_seconds=18,
         sync_seconds=10,
         affinity_seconds=5,
-        two_tabs_seconds=6,
+        two_tabs_seconds=4,
         lifetimes=(8, 14.5),
         begin_seconds=8,
         roles=MANY,
@@ -122,7 +122,7 @@ SIZES = {
         control_seconds=30,
         sync_seconds=20,
         affinity_seconds=10,
-        two_tabs_seconds=15,
+        two_tabs_seconds=10,
         lifetimes=(8, 14.5),
         begin_seconds=8,
         roles=MANY,
@@ -175,7 +175,7 @@ class Arms(msgspec.Struct, frozen=True):
 
     timed: list[ClusterSpec]
     untimed: list[tuple[ClusterSpec, float]]
-    two_tabs: list[ClusterSpec]
+    two_tabs: dict[str, list[ClusterSpec]]
     lifecycle: list[ClusterSpec]
     storage: list[ClusterSpec]
 
@@ -198,11 +198,14 @@ def arms(chosen: Settings) -> Arms:
     return Arms(
         timed=[spec(name, sweep_seconds=QUIET_SWEEP_SECONDS) for name in chosen.strategies if name != CONTROL],
         untimed=untimed,
-        two_tabs=[
-            spec(name, f"{name} {policy}", writes=policy)
-            for name in chosen.strategies
-            for policy in sorted(find(name).policies)
-        ],
+        two_tabs={
+            policy: [
+                spec(name, f"{name} {policy}", writes=policy)
+                for name in chosen.strategies
+                if policy in find(name).policies
+            ]
+            for policy in ("fields", "blob", "versioned")
+        },
         lifecycle=[
             spec(name, f"{name} lifecycle", idle_seconds=idle, absolute_seconds=absolute, sweep_seconds=0.5)
             for name in chosen.strategies
@@ -225,8 +228,9 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
         for spec, seconds in planned.untimed:
             steps.begin(f"shopping, {spec.name}")
             _untimed(bench, chosen, spec, seconds, measured)
-        steps.begin("two tabs at once, under every write policy")
-        measured.history += _two_tabs(bench, chosen, planned.two_tabs)
+        for policy, specs in planned.two_tabs.items():
+            steps.begin(f"two tabs, {policy}")
+            measured.history += _two_tabs(bench, chosen, specs)
         steps.begin("lives of sessions: login to logout, and to expiry")
         with Generator(folder / "generator.log", exact=False) as crowd:
             _lifecycle(Bench(lab, crowd), chosen, planned.lifecycle, measured)
@@ -290,7 +294,7 @@ def _two_tabs(bench: Bench, chosen: Settings, specs: list[ClusterSpec]) -> list[
             bench.load,
             clusters,
             seed=chosen.seed,
-            rate_rps=HASTE * chosen.rate / len(specs),
+            rate_rps=chosen.rate / len(specs),
             seconds=chosen.lengths.two_tabs_seconds,
             shoppers=TWO_TAB_SHOPPERS,
         )

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lab import run_folder
 from lab.errors import from_os_error
-from lab.report import draw, results, terminal
+from lab.report import draw, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,6 +130,8 @@ def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[
     finally:
         logging.getLogger("lab").removeHandler(handler)
         handler.close()
+    from lab.report import terminal  # noqa: PLC0415 - nothing that is measured waits for what draws
+
     terminal.show(found, console)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
     return folder

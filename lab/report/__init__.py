@@ -1,16 +1,16 @@
-"""Results file, charts, page, terminal."""
+"""Results file, charts, page, terminal. What draws is loaded when something is drawn: it takes most of a second."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.report import charts, page, results, terminal
+from lab.report import results
 from lab.report.results import ReportError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ReportError", "draw", "results", "terminal"]
+__all__ = ["ReportError", "draw", "results"]
 
 
 def draw(run_folder: Path) -> Path:
@@ -23,6 +23,8 @@ def draw(run_folder: Path) -> Path:
         ReportError: the folder holds no results, or cannot be written.
         SamplesError: its samples are damaged.
     """
+    from lab.report import charts, page  # noqa: PLC0415 - see above
+
     run = results.load(run_folder)
     try:
         return page.write(run, charts.draw_all(run))
