@@ -96,6 +96,23 @@ def test_the_labs_own_process_is_not_patched_by_gevent() -> None:
     assert subprocess.check_output([sys.executable, "-c", asks], cwd=ROOT, text=True) == "[]\n"
 
 
+def test_every_module_can_be_imported_first() -> None:
+    """No module counts on another having been imported before it: a circle is seen whichever end it is entered by."""
+    asks = """
+import importlib, os, sys
+import flask, jinja2, matplotlib.figure, numpy, psutil, psycopg, redis, rich.console, rich.progress, rich.table
+for module in sys.argv[1:]:
+    if os.fork() == 0:
+        importlib.import_module(module)
+        os._exit(0)
+    if os.wait()[1]:
+        print(module)
+"""
+    modules = [name for name in FILES if not name.endswith("__main__")]
+    found = subprocess.run([sys.executable, "-c", asks, *modules], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [], found.stderr
+
+
 def doors() -> list[str]:
     """Return the Makefile's targets."""
     return re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lab.report.charts.chart import NONE, listed, number, percent, sentence
 from lab.report.results import Results, arms, get
+from lab.report.words import NONE, listed, number, percent, sentence
 
 if TYPE_CHECKING:
     from lab.report.results import Run

@@ -14,8 +14,8 @@ import msgspec
 from markupsafe import Markup, escape
 
 from lab.report import failover, style, summary
-from lab.report.charts.chart import interval, number, size
 from lab.report.results import BASELINE
+from lab.report.words import interval, number, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lab.report.charts.chart import interval, listed, number, percent, sentence
 from lab.report.results import BASELINE
+from lab.report.words import interval, listed, number, percent, sentence
 from lab.statistics import Interval, blocks_needed
 from strategies import STRATEGIES
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.patches import Rectangle
 
 from lab.report import style
-from lab.report.charts.chart import NONE, Caption, NothingToDraw, listed, percent, sentence
+from lab.report.charts.chart import Caption, NothingToDraw
 from lab.report.results import Run, arms
 from lab.report.summary import CHECKS
+from lab.report.words import NONE, listed, percent, sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

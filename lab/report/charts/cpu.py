@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from lab.report import style
 from lab.report.charts import bars
-from lab.report.charts.chart import Caption, NothingToDraw, load_subtitle, number, sentence
+from lab.report.charts.chart import Caption, NothingToDraw, load_subtitle
 from lab.report.results import BASELINE, Run
+from lab.report.words import number, sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from lab.report import style
-from lab.report.charts.chart import NONE, Caption, NothingToDraw, listed, number, percent, sentence
+from lab.report.charts.chart import Caption, NothingToDraw
 from lab.report.failover import FAULTS, ordered, stories
+from lab.report.words import NONE, listed, number, percent, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from lab.report import style
-from lab.report.charts.chart import Caption, NothingToDraw, interval, number, percent
+from lab.report.charts.chart import Caption, NothingToDraw
 from lab.report.results import BASELINE, Run
+from lab.report.words import interval, number, percent
 from lab.statistics import BAND, quantile_by_block
 
 if TYPE_CHECKING:

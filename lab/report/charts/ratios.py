@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lab.report import style
-from lab.report.charts.chart import (
-    NONE,
-    TIMES,
-    Caption,
-    NothingToDraw,
-    interval,
-    listed,
-    load_subtitle,
-    number,
-    sentence,
-)
+from lab.report.charts.chart import Caption, NothingToDraw, load_subtitle
 from lab.report.results import BASELINE, Run
+from lab.report.words import NONE, TIMES, interval, listed, number, sentence
 from lab.statistics import BAND
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.report import style
-from lab.report.charts.chart import Caption, NothingToDraw, number, percent, sentence
+from lab.report.charts.chart import Caption, NothingToDraw
+from lab.report.words import number, percent, sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

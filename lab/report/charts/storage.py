@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from matplotlib.ticker import FuncFormatter
 
 from lab.report import style
-from lab.report.charts.chart import Caption, NothingToDraw, number, sentence, size
+from lab.report.charts.chart import Caption, NothingToDraw
+from lab.report.words import number, sentence, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

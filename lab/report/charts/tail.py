@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lab.report import style
-from lab.report.charts.chart import Caption, NothingToDraw, interval, load_subtitle
+from lab.report.charts.chart import Caption, NothingToDraw, load_subtitle
 from lab.report.results import BASELINE, Run
+from lab.report.words import interval
 from lab.statistics import pooled_quantile
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from matplotlib.ticker import FuncFormatter
 
 from lab.report import style
 from lab.report.charts import bars
-from lab.report.charts.chart import Caption, NothingToDraw, listed, load_subtitle, number, sentence, size
+from lab.report.charts.chart import Caption, NothingToDraw, load_subtitle
+from lab.report.words import listed, number, sentence, size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.report import style
-from lab.report.charts.chart import NONE, Caption, NothingToDraw, interval, listed, percent
+from lab.report.charts.chart import Caption, NothingToDraw
+from lab.report.words import NONE, interval, listed, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

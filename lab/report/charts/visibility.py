@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lab.report import style
-from lab.report.charts.chart import Caption, NothingToDraw, listed, percent, sentence
+from lab.report.charts.chart import Caption, NothingToDraw
 from lab.report.results import Run, arms
+from lab.report.words import listed, percent, sentence
 from lab.statistics import wilson
 
 if TYPE_CHECKING:

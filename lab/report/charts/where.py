@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 
 from lab.report import style
-from lab.report.charts.chart import Caption, NothingToDraw, listed, number, sentence
+from lab.report.charts.chart import Caption, NothingToDraw
+from lab.report.words import listed, number, sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

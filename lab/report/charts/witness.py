@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from lab.report import style
-from lab.report.charts.chart import NONE, Caption, NothingToDraw, sentence
+from lab.report.charts.chart import Caption, NothingToDraw
 from lab.report.results import Run, arms
+from lab.report.words import NONE, sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
