@@ -11,20 +11,8 @@ from typing import Any
 
 import msgspec
 
-from lab.claim_rules import (
-    Judgement,
-    Results,
-    all_to_all_free,
-    all_to_all_free_after_all,
-    cart_flickers,
-    copies_unused,
-    logout_deletes,
-    redis_solves,
-    redis_solves_after_all,
-    session_persists,
-    sticky_consistent,
-    sticky_loses,
-)
+from lab.claim_rules import compare, failover
+from lab.claim_rules.judgement import Judgement, Results
 
 Rule = Callable[[Results], Judgement]
 
@@ -82,7 +70,7 @@ CLAIMS: tuple[Claim, ...] = (
         "재접속할 때마다 목록이 달라지면 정상적 서비스 이용이 불가능하다.",
         ("compare",),
         "It would hold if the balancer sent a shopper's requests to different servers.",
-        {"compare": cart_flickers},
+        {"compare": compare.cart_flickers},
     ),
     Claim(
         "sticky-consistent",
@@ -90,7 +78,7 @@ CLAIMS: tuple[Claim, ...] = (
         "유저는 세션 정보를 갖고 있는 웹 서버에 종속되어야 한다.",
         ("compare",),
         "It would hold as long as no server fails and the balancer keeps every shopper bound.",
-        {"compare": sticky_consistent},
+        {"compare": compare.sticky_consistent},
     ),
     Claim(
         "sticky-hotspot",
@@ -104,7 +92,7 @@ CLAIMS: tuple[Claim, ...] = (
         "",
         ("failover",),
         "It would hold if nothing but the dead server had known them.",
-        {"failover": sticky_loses},
+        {"failover": failover.sticky_loses},
     ),
     Claim(
         "copies-n",
@@ -118,7 +106,7 @@ CLAIMS: tuple[Claim, ...] = (
         "나머지 서버에 담긴 데이터는 사용되지 않는다.",
         ("compare",),
         "It would hold if shoppers stayed with one server, so that nobody asked the others.",
-        {"compare": copies_unused},
+        {"compare": compare.copies_unused},
     ),
     Claim(
         "replication-traffic",
@@ -132,7 +120,7 @@ CLAIMS: tuple[Claim, ...] = (
         "유저를 여러 웹 서버에 분산시킬 수 있다.",
         ("compare", "failover"),
         "It would hold if every live server had each write before the shopper got the answer.",
-        {"compare": all_to_all_free, "failover": all_to_all_free_after_all},
+        {"compare": compare.all_to_all_free, "failover": failover.all_to_all_free_after_all},
     ),
     Claim(
         "database-slows",
@@ -146,7 +134,7 @@ CLAIMS: tuple[Claim, ...] = (
         "",
         ("compare", "failover"),
         "It would hold where Redis answers every server alike and a round trip to it is short beside the page's work.",
-        {"compare": redis_solves, "failover": redis_solves_after_all},
+        {"compare": compare.redis_solves, "failover": failover.redis_solves_after_all},
     ),
     Claim(
         "redis-under-1ms",
@@ -167,7 +155,7 @@ CLAIMS: tuple[Claim, ...] = (
         "사용자가 로그인한 동안에는 해당 정보가 계속 유지된다.",
         ("compare",),
         "It would hold if every request of an active shopper met, and prolonged, the same session.",
-        {"compare": session_persists},
+        {"compare": compare.session_persists},
     ),
     Claim(
         "logout-deletes",
@@ -175,7 +163,7 @@ CLAIMS: tuple[Claim, ...] = (
         "유저가 서비스를 떠나면 세션 스토어에서 유저 정보를 삭제한다.",
         ("compare",),
         "It would hold if a logout reached every copy, and late requests could not write a session anew.",
-        {"compare": logout_deletes},
+        {"compare": compare.logout_deletes},
     ),
     Claim(
         "dwell-useful",

@@ -13,9 +13,11 @@ import jinja2
 import msgspec
 from markupsafe import Markup, escape
 
-from lab.report import failover, style, summary
-from lab.report.results import BASELINE
+from lab.report import compare, failover, style
+from lab.report.results import BASELINE, strategy_of
+from lab.report.tellings import telling
 from lab.report.words import interval, number, size
+from strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,27 +26,6 @@ if TYPE_CHECKING:
     from lab.report.results import Run
 
 FILE = "report.html"
-
-WORDS = {
-    "session": "What a shop remembers of one visitor between requests: who it is, and what lies in the cart. "
-    "The browser keeps only a cookie that names it.",
-    "affinity (sticky)": "The balancer sends all requests of a visitor to the same server, by a cookie of its own.",
-    "replication": "Servers send each other every change, so that each holds a copy. Asynchronous: after the visitor "
-    "got the answer; synchronous: before.",
-    "latency": "From the moment a request was due until its answer was read, in milliseconds. Waiting behind a slow "
-    "answer counts.",
-    "median, 95th percentile": "Half of the requests are faster than the median; one in twenty is slower than the "
-    "95th percentile.",
-    "95 % interval": "Were the run repeated many times, about 19 of 20 such intervals would hold the true value. "
-    "Wide means: measure longer.",
-    "block": "One short stretch of load on every strategy, one right after the other. What the machine does in that "
-    "time hits all alike, so ratios within a block are fair.",
-    "same against same": "The baseline measured twice in each block and compared with itself. It ought to be 1; how "
-    "far off it is shows what noise alone can do.",
-    "read your writes": "What I put in, I see at my next look. The first of four guarantees that a visitor expects.",
-    "stale, lost": "Stale: an old state is shown, and the new one turns up later. Lost: it never does.",
-}
-"""The glossary of the page: ten words that it uses."""
 
 _TONES = {
     "ok": "good",
@@ -98,6 +79,7 @@ def render(run: Run, charts: Sequence[Drawn]) -> str:
         missing=[chart for chart in charts if chart.missing],
         stories=stories(run),
         colour=lambda name: style.look(name).colour,
+        dot=_dot,
         tone=lambda word: _TONES.get(word, ""),
         code=_code,
     )
@@ -105,22 +87,15 @@ def render(run: Run, charts: Sequence[Drawn]) -> str:
 
 def _of_experiment(run: Run) -> dict[str, Any]:
     """Return what the page shows of this experiment alone: question, headline, tables, words."""
-    if run.results["experiment"] == "failover":
-        return {
-            "experiment_page": "failover.html.j2",
-            "question": failover.QUESTION,
-            "headline": failover.headline(run),
-            "faults": failover.table(run),
-            "words": failover.WORDS.items(),
-        }
-    return {
-        "experiment_page": "compare.html.j2",
-        "question": "When one web server becomes many, where should the session live?",
-        "headline": summary.headline(run),
-        "no_intervals": _has_points_only(run),
-        "rows": summary.rows(run),
-        "words": WORDS.items(),
-    }
+    told = telling(run.results["experiment"])
+    alike = {"question": told.QUESTION, "headline": told.headline(run), "words": told.WORDS.items()}
+    match run.results["experiment"]:
+        case "compare":
+            own = {"rows": compare.rows(run), "no_intervals": _has_points_only(run)}
+            return {"experiment_page": "compare.html.j2", **alike, **own}
+        case "failover":
+            return {"experiment_page": "failover.html.j2", **alike, "faults": failover.table(run)}
+    return {"experiment_page": "tables.html.j2", **alike, "tables": told.tables(run)}
 
 
 @functools.cache
@@ -133,6 +108,13 @@ def _template() -> jinja2.Template:
 def _code(text: str) -> Markup:
     """Show what stands between backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped here
+
+
+def _dot(name: str) -> Markup:
+    """Return a dot in the colour of the strategy that a name begins with; nothing for other names."""
+    if strategy_of(name) not in STRATEGIES:
+        return Markup()
+    return Markup('<span class="dot" style="background:{}"></span>').format(style.look(name).colour)
 
 
 def _figure(chart: Drawn) -> dict[str, Any]:

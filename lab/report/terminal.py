@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.report import failover, summary
+from lab.report import compare, failover
 from lab.report.results import Run
+from lab.report.tellings import Table as Told
+from lab.report.tellings import telling
 
 if TYPE_CHECKING:
     from lab.report.results import Results
@@ -36,10 +38,17 @@ def show(results: Results, console: Console) -> None:
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console = Console(file=console.file, width=WIDTH, color_system=None)
     width = min(console.width, WIDTH)
-    if run.results["experiment"] == "failover":
+    if run.results["experiment"] == "compare":
+        _show_comparison(run, console, width)
+    elif run.results["experiment"] == "failover":
         _show_failover(run, console, width)
-        return
-    rows = summary.rows(run)
+    else:
+        _show_tables(run, console, width)
+
+
+def _show_comparison(run: Run, console: Console, width: int) -> None:
+    """Print one table, and one sentence per strategy."""
+    rows = compare.rows(run)
     if rows:
         console.print(_table(rows, narrow=width < WIDTH), width=width)
         console.print()
@@ -55,10 +64,38 @@ def _show_failover(run: Run, console: Console, width: int) -> None:
             console.print(_fault_table(fault.rows, narrow=width < WIDTH), width=width)
         console.print()
     lines = [_COLUMNS, failover.headline(run), *(f"Broken: {line}" for line in failover.broken(run.results))]
-    judged = [claim for claim in run.get("claims") or [] if claim["verdict"] != "not tested"]
-    lines += [f"{claim['id']}: {claim['verdict']}. {claim['evidence']}" for claim in judged]
-    for line in lines + _remarks(run):
+    for line in lines + _judged(run) + _remarks(run):
         console.print(Text(_plain(line)), width=width)
+
+
+def _show_tables(run: Run, console: Console, width: int) -> None:
+    """Print an experiment's own tables, then the headline and the claims that were judged."""
+    told = telling(run.results["experiment"])
+    for table in told.tables(run):
+        console.print(Text(_plain(table.title), style="bold"), width=width)
+        console.print(_plain_table(table, narrow=width < WIDTH), width=width)
+        if table.note:
+            console.print(Text(_plain(table.note)), width=width)
+        console.print()
+    for line in [told.headline(run), *_judged(run), *_remarks(run)]:
+        console.print(Text(_plain(line)), width=width)
+
+
+def _plain_table(told: Told, *, narrow: bool) -> Table:
+    shown = [index for index, _ in enumerate(told.columns) if not (narrow and index in told.wide_only)]
+    table = Table(box=box.ASCII2, padding=(0, 1), pad_edge=False, show_edge=False)
+    for index in shown:
+        table.add_column(_plain(told.columns[index]), justify="left" if index in told.text else "right")
+    for row in told.rows:
+        cells = [Text(_plain(row[index])) for index in shown]
+        cells[0].stylize("bold")
+        table.add_row(*cells)
+    return table
+
+
+def _judged(run: Run) -> list[str]:
+    judged = [claim for claim in run.get("claims") or [] if claim["verdict"] != "not tested"]
+    return [f"{claim['id']}: {claim['verdict']}. {claim['evidence']}" for claim in judged]
 
 
 def _fault_table(rows: list[failover.Row], *, narrow: bool) -> Table:
@@ -83,7 +120,7 @@ def _kept(row: failover.Row) -> Text:
     return Text(f"{kept}/{len(verdicts)} kept", style=style) if verdicts else Text("-")
 
 
-def _table(rows: list[summary.Row], *, narrow: bool) -> Table:
+def _table(rows: list[compare.Row], *, narrow: bool) -> Table:
     """Make the table; a narrow one leaves out CPU time and copies, which the sentences and the page have."""
     table = Table(box=box.ASCII2, padding=(0, 1), pad_edge=False, show_edge=False)
     for head in ("strategy", "consistency"):

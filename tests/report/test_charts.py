@@ -25,7 +25,7 @@ def captions(made_up):
 
     def of(variant):
         if variant not in known:
-            known[variant] = {name: composed(results.load(made_up(variant)), name)[1] for name in charts.CHARTS}
+            known[variant] = {name: composed(results.load(made_up(variant)), name)[1] for name in charts.COMPARE}
         return known[variant]
 
     return of
@@ -290,7 +290,7 @@ def test_an_unfinished_run_draws_nothing_and_fails_nowhere(tmp_path):
 def test_text_never_leaves_the_picture(made_up, variant):
     """Every text of every chart lies within its figure."""
     run = results.load(made_up(variant))
-    for name in charts.CHARTS:
+    for name in charts.COMPARE:
         figure, _ = charts.compose(run, name)
         FigureCanvasAgg(figure).draw()
         boxes = [text.get_window_extent() for text in figure.texts] + [axes.get_tightbbox() for axes in figure.axes]

@@ -54,7 +54,7 @@ def captions(told):
 
     def of(variant):
         if variant not in known:
-            known[variant] = {name: caption(told(variant), name) for name in charts.FAILOVER}
+            known[variant] = {name: caption(told(variant), name) for name in charts.CHARTS["failover"]}
         return known[variant]
 
     return of
@@ -98,8 +98,8 @@ def test_text_never_leaves_the_picture(told):
 def test_a_whole_run_has_every_chart_and_no_chart_of_a_comparison(told, captions):
     """One timeline per fault among them."""
     assert all(captions("usual").values())
-    assert charts.charts_of(told("usual")) is charts.FAILOVER
-    assert not set(charts.FAILOVER) & set(charts.CHARTS)
+    assert charts.charts_of(told("usual")) is charts.CHARTS["failover"]
+    assert not set(charts.CHARTS["failover"]) & set(charts.COMPARE)
 
 
 def test_faults_that_were_not_struck_say_why(told, captions):

@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from lab.report import charts, draw, results, summary, terminal
-from lab.report.page import WORDS, render, validity
+from lab.report import charts, compare, draw, results, terminal
+from lab.report.compare import WORDS
+from lab.report.page import render, validity
 
 
 class Page(HTMLParser):
@@ -109,7 +110,7 @@ def test_an_unfinished_run_has_a_page(tmp_path):
 
 def test_redrawing_needs_the_files_only_and_changes_nothing(made_up, tmp_path, monkeypatch):
     """A copy of results and samples gives the same page, to the byte."""
-    monkeypatch.setattr(charts, "CHARTS", {name: charts.CHARTS[name] for name in ("storage", "witness")})
+    monkeypatch.setitem(charts.CHARTS, "compare", {name: charts.COMPARE[name] for name in ("storage", "witness")})
     for name in ("results.json", "samples.npz"):
         shutil.copy(made_up("quick") / name, tmp_path)
     assert draw(tmp_path).read_bytes() == draw(made_up("quick")).read_bytes()
@@ -164,32 +165,32 @@ class TestSentences:
 
     def test_the_headline_names_who_kept_and_who_broke(self, made_up):
         """The usual and the opposite run have opposite headlines."""
-        usual = summary.headline(results.load(made_up("usual")))
+        usual = compare.headline(results.load(made_up("usual")))
         assert usual.startswith("Sticky, database and redis kept every session whole; isolated and all-to-all did not.")
         assert "redis is quickest" in usual
-        opposite = summary.headline(results.load(made_up("opposite")))
+        opposite = compare.headline(results.load(made_up("opposite")))
         assert opposite.startswith(
             "Isolated and all-to-all kept every session whole; sticky, database and redis did not."
         )
 
     def test_nobody_is_called_quickest_without_an_interval_apart(self, made_up):
         """Points, and intervals that overlap, do not make a winner."""
-        assert "quickest" not in summary.headline(results.load(made_up("quick")))
+        assert "quickest" not in compare.headline(results.load(made_up("quick")))
         run = results.load(made_up("usual"))
         ratios = run.results["strategies"]["database"]["latency_ratio"]["p50"]
         ratios.update(run.results["strategies"]["redis"]["latency_ratio"]["p50"])
-        assert "redis cannot be told apart in speed" in summary.headline(run)
+        assert "redis cannot be told apart in speed" in compare.headline(run)
 
     def test_the_control_is_not_compared_for_speed(self, made_up):
         """Empty carts are quick: the control's speed is shown, never compared."""
-        rows = {row.strategy: row for row in summary.rows(results.load(made_up("usual")))}
+        rows = {row.strategy: row for row in compare.rows(results.load(made_up("usual")))}
         assert rows["isolated"].verdict == "not compared"
         assert "not compared, because its carts are empty" in rows["isolated"].sentence
         assert rows["sticky"].verdict == "baseline"
 
     def test_what_was_not_measured_is_a_dash(self, made_up):
         """No zero stands for what nobody measured."""
-        rows = {row.strategy: row for row in summary.rows(results.load(made_up("unmeasured")))}
+        rows = {row.strategy: row for row in compare.rows(results.load(made_up("unmeasured")))}
         assert rows["redis"].cpu == rows["redis"].traffic == "\N{EN DASH}"
 
 

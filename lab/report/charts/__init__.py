@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from functools import partial
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -27,14 +26,13 @@ from lab.report.charts import (
     witness,
 )
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
-from lab.report.failover import FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.report.results import Run
 
-CHARTS: dict[str, Draw] = {
+COMPARE: dict[str, Draw] = {
     "latency-ratios": ratios.draw,
     "latency-tail": tail.draw,
     "cpu": cpu.draw,
@@ -48,20 +46,17 @@ CHARTS: dict[str, Draw] = {
     "requests-per-server": servers.draw,
     "noise": noise.draw,
 }
-"""Of a comparison."""
 
-FAILOVER: dict[str, Draw] = {
-    "sessions-lost": failover.draw_sessions,
-    **{f"timeline-{fault}": partial(failover.draw_timeline, fault) for fault in FAULTS},
-    "recovery": failover.draw_recovery,
-    "waiting": failover.draw_waiting,
+CHARTS: dict[str, dict[str, Draw]] = {
+    "compare": COMPARE,
+    "failover": failover.CHARTS,
 }
-"""Of a failover run."""
+"""Experiment to its charts by name, in the order of the page."""
 
 
 def charts_of(run: Run) -> dict[str, Draw]:
     """Return the charts that belong to a run's experiment."""
-    return FAILOVER if run.results["experiment"] == "failover" else CHARTS
+    return CHARTS.get(run.results["experiment"], {})
 
 
 class Drawn(msgspec.Struct, frozen=True):

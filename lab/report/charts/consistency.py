@@ -8,8 +8,8 @@ from matplotlib.patches import Rectangle
 
 from lab.report import style
 from lab.report.charts.chart import Caption, NothingToDraw
+from lab.report.compare import CHECKS
 from lab.report.results import Run, arms
-from lab.report.summary import CHECKS
 from lab.report.words import NONE, listed, percent, sentence
 
 if TYPE_CHECKING:

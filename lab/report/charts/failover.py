@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.patches import Patch
 
 from lab.report import style
-from lab.report.charts.chart import Caption, NothingToDraw
+from lab.report.charts.chart import Caption, Draw, NothingToDraw
 from lab.report.failover import FAULTS, ordered, stories
 from lab.report.words import NONE, listed, number, percent, sentence
 
@@ -415,3 +416,12 @@ def waiting_title(told: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _short(milliseconds: float) -> str:
     return f"{milliseconds / 1000:.1f} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - seconds
+
+
+CHARTS: dict[str, Draw] = {
+    "sessions-lost": draw_sessions,
+    **{f"timeline-{fault}": partial(draw_timeline, fault) for fault in FAULTS},
+    "recovery": draw_recovery,
+    "waiting": draw_waiting,
+}
+"""Of a failover run, in the order of the page."""

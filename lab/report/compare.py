@@ -1,4 +1,4 @@
-"""The run in words: a headline, one sentence and one table row per strategy. For the page and the terminal alike."""
+"""A comparison in words: a headline, and per strategy a sentence and a table row. For page and terminal alike."""
 
 from __future__ import annotations
 
@@ -13,6 +13,29 @@ from strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from lab.report.results import Run
+
+QUESTION = "When one web server becomes many, where should the session live?"
+
+WORDS = {
+    "session": "What a shop remembers of one visitor between requests: who it is, and what lies in the cart. "
+    "The browser keeps only a cookie that names it.",
+    "affinity (sticky)": "The balancer sends all requests of a visitor to the same server, by a cookie of its own.",
+    "replication": "Servers send each other every change, so that each holds a copy. Asynchronous: after the visitor "
+    "got the answer; synchronous: before.",
+    "latency": "From the moment a request was due until its answer was read, in milliseconds. Waiting behind a slow "
+    "answer counts.",
+    "median, 95th percentile": "Half of the requests are faster than the median; one in twenty is slower than the "
+    "95th percentile.",
+    "95 % interval": "Were the run repeated many times, about 19 of 20 such intervals would hold the true value. "
+    "Wide means: measure longer.",
+    "block": "One short stretch of load on every strategy, one right after the other. What the machine does in that "
+    "time hits all alike, so ratios within a block are fair.",
+    "same against same": "The baseline measured twice in each block and compared with itself. It ought to be 1; how "
+    "far off it is shows what noise alone can do.",
+    "read your writes": "What I put in, I see at my next look. The first of four guarantees that a visitor expects.",
+    "stale, lost": "Stale: an old state is shown, and the new one turns up later. Lost: it never does.",
+}
+"""The glossary of the page: ten words that it uses."""
 
 CHECKS = {
     "read_your_writes": "own items missing",
