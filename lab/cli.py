@@ -6,6 +6,7 @@ work, 2 when it was asked for something that it does not offer, 130 when it was 
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,10 +120,7 @@ def compare(*, quick: bool, full: bool, blocks: int | None, **options: Any) -> N
 @_OUT
 def failover(*, quick: bool, **options: Any) -> None:
     """Kill and stop servers and engines under load: what is lost, and for how long."""
-    from lab.experiments import failover as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
-
-    settings = experiment.settings(size="quick" if quick else "default", command=_command_line(), **options)
-    experiment.run(settings, Console())
+    _carry_out("failover", quick=quick, **options)
 
 
 @cli.command()
@@ -157,6 +155,13 @@ def up(strategy: tuple[str, ...], **options: Any) -> None:
     if len(strategy) != 1:
         raise click.UsageError(f"expected one strategy, got {len(strategy)}: {' '.join(strategy)}")
     run(strategy[0], Console(), **options)
+
+
+def _carry_out(module: str, *, quick: bool, **options: Any) -> None:
+    """Run an experiment that comes in two sizes."""
+    experiment = importlib.import_module(f"lab.experiments.{module}")  # numpy loads only for a run
+    settings = experiment.settings(size="quick" if quick else "default", command=_command_line(), **options)
+    experiment.run(settings, Console())
 
 
 def _command_line() -> str:

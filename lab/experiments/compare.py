@@ -5,7 +5,6 @@ Four parts, as in every experiment: the question, the arms, the procedure, the f
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,13 +12,15 @@ import msgspec
 from lab.cluster import ClusterSpec, Lab
 from lab.experiments import scenarios
 from lab.experiments.bench import Bench
+from lab.experiments.facts import Asked
 from lab.experiments.findings import CONTROL, assemble
 from lab.experiments.measured import Measured
 from lab.experiments.order import balanced_order
-from lab.experiments.runs import Clock, Steps, carry_out, durability, machine, versions
+from lab.experiments.runs import Steps, carry_out
 from lab.experiments.timed import TWIN, Stage, measure_blocks
 from lab.experiments.usage import begin, end, storage_ladder
 from lab.probes.pace import Pacemaker
+from lab.report.compare import QUESTION
 from lab.report.results import BASELINE
 from loadtests.client import Generator
 from loadtests.lifecycle import Roles
@@ -28,13 +29,13 @@ from strategies import STRATEGIES, find
 from strategies.contract import Replication, UnsupportedPolicy, WritePolicy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from loadtests.recorder import Operation
 
 # --- the question ----------------------------------------------------------------------------------------------------
-
-QUESTION = "When one web server becomes many, where should the session live?"
 
 SHOPPERS = 40
 CONTROL_SHOPPERS = 80
@@ -131,20 +132,16 @@ SIZES = {
 }
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Asked, frozen=True, kw_only=True):
     """What a user can ask of a comparison; see `python -m lab compare --help`."""
 
     servers: int
     rate: int
     blocks: int
-    size: str
-    seed: int
     strategies: tuple[str, ...]
     added: tuple[str, ...]
     writes: WritePolicy
     replication: Replication
-    out: Path
-    command: str
 
     @property
     def lengths(self) -> Size:
@@ -219,11 +216,11 @@ def arms(chosen: Settings) -> Arms:
 
 def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
     """Measure: first the timed blocks, then everything that is not timed, each scenario on servers of its own."""
-    clock, planned = Clock(), arms(chosen)
+    planned = arms(chosen)
     steps.begin("starting engines and servers")
     with Lab(folder, redis=_needs_redis(chosen), seed=chosen.seed) as lab, Generator(folder / "generator.log") as load:
         bench = Bench(lab, load)
-        measured = Measured(chosen, planned, clock.started, machine())
+        measured = Measured(chosen, planned)
         _timed(bench, chosen, planned.timed, measured, steps)
         for spec, seconds in planned.untimed:
             steps.begin(f"shopping, {spec.name}")
@@ -239,8 +236,7 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
             for cluster in clusters.values():
                 measured.storage[cluster.spec.strategy] = storage_ladder(lab, cluster, chosen.lengths.rungs)
                 steps.advance()
-        measured.durability = durability(lab)
-    measured.seconds = clock.seconds()
+    measured.end()
     return measured
 
 
@@ -253,7 +249,7 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
     size = chosen.lengths
     names = [spec.name for spec in specs]
     with bench.clusters(specs) as clusters:
-        measured.versions = versions(bench.lab, clusters[BASELINE])
+        measured.learn(bench.lab, clusters[BASELINE])
         steps.begin("warming up")
         rate_rps = WARMUP_HASTE * chosen.rate / (len(names) + 1)
         warm = warmup_plan(chosen.seed, rate_rps=rate_rps, seconds=size.warmup_seconds, shoppers=SHOPPERS)

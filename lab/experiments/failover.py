@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,10 +20,11 @@ from lab.cluster import ClusterSpec, Lab
 from lab.errors import LabError
 from lab.experiments import scenarios
 from lab.experiments.bench import Bench
+from lab.experiments.facts import Asked, Facts
 from lab.experiments.failover_faults import FAULTS, STOPPED_SECONDS, Fault
 from lab.experiments.failover_findings import assemble
 from lab.experiments.failover_story import Marks
-from lab.experiments.runs import Clock, Steps, carry_out, durability, machine, versions
+from lab.experiments.runs import Steps, carry_out
 from loadtests.client import Generator
 from loadtests.plans import Plan, shopping_plan, warmup_plan
 from loadtests.recorder import Operation
@@ -32,6 +32,7 @@ from strategies import STRATEGIES, find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -83,16 +84,12 @@ SIZES = {
 }
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Asked, frozen=True, kw_only=True):
     """What a user can ask of a failover run; see `python -m lab failover --help`."""
 
     servers: int
     rate: int
-    size: str
-    seed: int
     strategies: tuple[str, ...]
-    out: Path
-    command: str
 
     @property
     def lengths(self) -> Size:
@@ -147,38 +144,27 @@ class Struck(msgspec.Struct):
 
 
 @dataclass
-class Measured:
+class Measured(Facts):
     """Filled by the procedure, fault by fault.
 
     Attributes:
         settings: what the user asked for.
-        started: time in UTC.
-        machine: cpus, memory, platform.
-        seconds: how long the run took.
-        versions: of everything measured.
-        durability: what the engines promise to keep.
         struck: what every cluster lived through.
         left_out: fault to why it could not be struck.
     """
 
     settings: Settings
-    started: str
-    machine: dict[str, Any]
-    seconds: float = 0.0
-    versions: dict[str, str | None] = field(default_factory=dict)
-    durability: dict[str, str | None] = field(default_factory=dict)
     struck: list[Struck] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
 def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
     """Strike every fault, and see what becomes of the shoppers."""
-    clock, planned = Clock(), faults(chosen)
-    measured = Measured(chosen, clock.started, machine())
+    planned = faults(chosen)
+    measured = Measured(chosen)
     needs_redis = any(fault.target == "redis" for fault in planned)
     steps.begin("starting engines and servers")
     with Lab(folder, redis=needs_redis, seed=chosen.seed) as lab, Generator(folder / "generator.log") as load:
-        measured.durability = durability(lab)
         for fault in planned:
             reason = _cannot_strike(lab, fault)
             if reason:
@@ -190,7 +176,7 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
                 steps.begin(f"{fault.title}: {', '.join(_arm_of(spec, fault) for spec in group)}")
                 measured.struck += _live_through(Bench(lab, load), chosen, fault, group, measured)
                 lab.keeper.check()
-    measured.seconds = clock.seconds()
+    measured.end()
     return measured
 
 
@@ -216,7 +202,7 @@ def _live_through(
     hold_seconds = STOPPED_SECONDS if fault.name == "stop-server" else size.hold
     seconds = size.before + hold_seconds + size.after
     with bench.clusters(specs) as clusters:
-        measured.versions = measured.versions or versions(bench.lab, next(iter(clusters.values())))
+        measured.learn(bench.lab, next(iter(clusters.values())))
         shoppers = {"shoppers": size.shoppers, "seed": chosen.seed}
         warm = _of_failover(warmup_plan(rate_rps=HASTE * each_rps, seconds=_WARMUP_SECONDS, **shoppers))
         load = _of_failover(shopping_plan(block=0, rate_rps=each_rps, seconds=seconds, **shoppers))

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab import claims
 from lab.consistency.checks import check
 from lab.consistency.history import write_history
+from lab.experiments.facts import judged, outline
 from lab.experiments.failover_beside import newest_comparison
 from lab.experiments.failover_faults import FAULTS, VICTIM
 from lab.experiments.failover_promises import LATENESS_LIMIT_MS, MADE, judge
 from lab.experiments.failover_story import tell
 from lab.experiments.findings import CONTROL
-from lab.report.results import SCHEMA
 from strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -29,35 +28,24 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
     chosen = measured.settings
     arms = {struck.arm: struck.strategy for struck in measured.struck}
     told = {arm: _arm(arm, measured) for arm in arms}
-    results: dict[str, Any] = {
-        "schema": SCHEMA,
-        "experiment": "failover",
-        "complete": True,
-        "run": {
-            "id": folder.name,
-            "started": measured.started,
-            "seconds": round(measured.seconds, 1),
-            "seed": chosen.seed,
-            "servers": chosen.servers,
-            "rate_rps": chosen.rate,
-            "blocks": None,
-            "size": chosen.size,
-            "shoppers": chosen.lengths.shoppers,
-            "write_policy": "fields",
-            "strategies": list(chosen.strategies),
-            "command": chosen.command,
-            "machine": measured.machine,
-            "durability": measured.durability,
-            "versions": measured.versions,
-        },
+    results = outline(
+        "failover",
+        folder,
+        chosen,
+        measured,
+        servers=chosen.servers,
+        rate_rps=chosen.rate,
+        shoppers=chosen.lengths.shoppers,
+        strategies=list(chosen.strategies),
+    )
+    results |= {
         "validity": _validity(measured),
         "faults": {name: _fault(name, measured) for name in FAULTS},
         "strategies": {name: told[name] for name in STRATEGIES if name in told},
         "arms": {arm: one for arm, one in told.items() if arm not in STRATEGIES},
         "compared": newest_comparison(folder.parent, servers=chosen.servers),
     }
-    results["claims"] = claims.judge(results)
-    return results
+    return judged(results)
 
 
 def _fault(name: str, measured: Measured) -> dict[str, Any]:

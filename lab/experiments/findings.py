@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from lab import claims, samples, statistics
+from lab import samples, statistics
 from lab.consistency.checks import check
 from lab.consistency.history import write_history
+from lab.experiments.facts import judged, outline
 from lab.experiments.timed import LATENESS_LIMIT_MS
 from lab.experiments.usage import detail, per_request, shared_store
 from lab.probes.storage import holding
-from lab.report.results import BASELINE, SCHEMA
+from lab.report.results import BASELINE
 from strategies import find
 from strategies.session_interface import short_hash
 
@@ -46,29 +47,21 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
     columns = _samples(measured, by_arm[CONTROL])
     samples.save(columns, folder)
     chosen = measured.settings
-    results: dict[str, Any] = {
-        "schema": SCHEMA,
-        "experiment": "compare",
-        "complete": True,
-        "run": {
-            "id": folder.name,
-            "started": measured.started,
-            "seconds": round(measured.seconds, 1),
-            "seed": chosen.seed,
-            "servers": chosen.servers,
-            "rate_rps": chosen.rate,
-            "blocks": chosen.blocks,
-            "slice_seconds": chosen.lengths.slice_seconds,
-            "size": chosen.size,
-            "write_policy": chosen.writes,
-            "replication": chosen.replication,
-            "strategies": list(chosen.strategies),
-            "added": list(chosen.added),
-            "command": chosen.command,
-            "machine": measured.machine,
-            "durability": measured.durability,
-            "versions": measured.versions,
-        },
+    results = outline(
+        "compare",
+        folder,
+        chosen,
+        measured,
+        servers=chosen.servers,
+        rate_rps=chosen.rate,
+        blocks=chosen.blocks,
+        slice_seconds=chosen.lengths.slice_seconds,
+        write_policy=chosen.writes,
+        replication=chosen.replication,
+        strategies=list(chosen.strategies),
+        added=list(chosen.added),
+    )
+    results |= {
         "validity": _validity(measured, columns),
         "strategies": {name: _strategy(name, measured, columns, by_arm) for name in chosen.strategies},
         "arms": {
@@ -77,8 +70,7 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
             if spec.name not in chosen.strategies
         },
     }
-    results["claims"] = claims.judge(results)
-    return results
+    return judged(results)
 
 
 def _samples(measured: Measured, control: Sequence[Operation]) -> samples.Samples:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab.experiments.facts import Facts
 from lab.experiments.timed import TimedRun
 from lab.probes.pace import Pace
 
@@ -17,17 +18,12 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Measured:
+class Measured(Facts):
     """Filled by the procedure, phase by phase.
 
     Attributes:
         settings: what the user asked for.
         arms: what was measured.
-        started: time in UTC.
-        machine: cpus, memory, platform.
-        seconds: how long the run took.
-        versions: of everything measured.
-        durability: what the engines promise to keep.
         timed: the timed blocks.
         history: every request of every phase.
         pace: how fast the machine was during the timed blocks.
@@ -39,11 +35,6 @@ class Measured:
 
     settings: Settings
     arms: Arms
-    started: str
-    machine: dict[str, Any]
-    seconds: float = 0.0
-    versions: dict[str, str | None] = field(default_factory=dict)
-    durability: dict[str, str | None] = field(default_factory=dict)
     timed: TimedRun = field(default_factory=lambda: TimedRun([], [], 0, []))
     history: list[Operation] = field(default_factory=list)
     pace: Pace = field(default_factory=lambda: Pace(np.empty(0), np.empty(0)))

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import signal
-import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -185,15 +184,3 @@ def versions(lab: Lab, cluster: Cluster) -> dict[str, str | None]:
 def durability(lab: Lab) -> dict[str, str | None]:
     """Return what each engine promises to keep, in its own words."""
     return {"redis": lab.redis.durability if lab.redis else None, "postgresql": lab.postgresql.durability}
-
-
-class Clock:
-    """Says how many seconds a run has taken."""
-
-    def __init__(self) -> None:
-        self.started = now()
-        self._begun = time.monotonic()
-
-    def seconds(self) -> float:
-        """Return the seconds since the start."""
-        return time.monotonic() - self._begun

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from lab.probes.cpu import CpuMeter, machine_time
+from lab.experiments.usage import cpu_meter
+from lab.probes.cpu import machine_time
 from loadtests.recorder import Operation
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Stage:
         self._keeper = lab.keeper
         self._generator = generator
         self._clusters = clusters
-        self._meters = {arm: _meter(lab, cluster) for arm, cluster in clusters.items()}
+        self._meters = {arm: cpu_meter(lab, cluster) for arm, cluster in clusters.items()}
 
     def measure(self, slot: str, plan: Plan, block: int, position: int) -> Slice:
         """Send one plan to one arm, drain it, and account for what everybody did meanwhile.
@@ -160,12 +161,6 @@ class Stage:
             foreign=max(0.0, now.busy - machine.busy - spent) / total,
             steal=(now.steal - machine.steal) / total,
         )
-
-
-def _meter(lab: Lab, cluster: Cluster) -> CpuMeter:
-    engines = [engine.pid for engine in (lab.postgresql, lab.redis) if engine is not None and engine.pid is not None]
-    servers = [server.pid for server in cluster.servers]
-    return CpuMeter({"servers": servers, "store": engines, "balancer": [cluster.balancer.pid]})
 
 
 def _placed(operation: Operation, block: int) -> Operation:

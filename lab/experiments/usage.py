@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from lab.probes import storage, traffic
+from lab.probes.cpu import CpuMeter
 from strategies import find
 from strategies.contract import Census
 
@@ -82,6 +83,13 @@ def per_request(before: Usage, after: Usage, requests: int) -> dict[str, dict[st
 
 def _over(total: int | None, requests: int) -> float | None:
     return None if total is None else total / requests
+
+
+def cpu_meter(lab: Lab, cluster: Cluster) -> CpuMeter:
+    """Return a meter of the CPU time of all that serves an arm: `servers`, `store` (both engines), `balancer`."""
+    engines = [engine.pid for engine in (lab.postgresql, lab.redis) if engine is not None and engine.pid is not None]
+    servers = [server.pid for server in cluster.servers]
+    return CpuMeter({"servers": servers, "store": engines, "balancer": [cluster.balancer.pid]})
 
 
 def detail(usage: Usage, name: str) -> int:
