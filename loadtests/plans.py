@@ -7,7 +7,7 @@ strategies are never differences between loads. Arrivals are Poisson and do not 
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -177,11 +177,42 @@ def request(
     )
 
 
-def shopping_plans(seed: int, *, rate_rps: float, seconds: float, shoppers: int) -> Iterator[Plan]:
-    """Draw the plans of blocks 0, 1, 2 … of the `shopping` scenario, endlessly.
+class Shopping:
+    """The `shopping` scenario, a stretch at a time; stretches may differ in load and length.
 
-    Each block has its own random numbers, from (seed, block); what goes over from block to block is where each
-    shopper stands (logged in, lines in the cart), so that carts stay below `LINES[1]` and each life runs its course.
+    What goes over from stretch to stretch is where each shopper stands (logged in, lines in the cart), so that carts
+    stay below `LINES[1]` and each life runs its course.
+
+    Args:
+        seed: of the run.
+        shoppers: how many there are; each has one tab.
+    """
+
+    def __init__(self, seed: int, shoppers: int) -> None:
+        self._seed, self._names, self._lives = seed, shopper_names("s", shoppers), _lives(seed, shoppers)
+
+    def plan(self, block: int, *, rate_rps: float, seconds: float) -> Plan:
+        """Draw the next stretch, with random numbers of its own, from (seed, block).
+
+        Args:
+            block: its number; another one for every stretch.
+            rate_rps: requests a second, follow-ups included, of all shoppers together.
+            seconds: its length.
+        """
+        rng = np.random.default_rng([self._seed, block])
+        requests = []
+        for number, at in enumerate(poisson(rng, rate_rps / (1 + FOLLOWED * MIX["add"]), seconds)):
+            who = int(rng.integers(len(self._names)))
+            token = f"{self._names[who]}.{block:03d}.{number:04d}"
+            drawn = request(rng, at, self._names[who], self._lives[who].next(rng), token=token)
+            if drawn.f == "add" and rng.random() < FOLLOWED:
+                drawn = msgspec.structs.replace(drawn, followed=True)
+            requests.append(drawn)
+        return Plan(scenario="shopping", block=block, seconds=seconds, requests=requests)
+
+
+def shopping_plans(seed: int, *, rate_rps: float, seconds: float, shoppers: int) -> Iterator[Plan]:
+    """Draw the plans of blocks 0, 1, 2 … of the `shopping` scenario, endlessly, each as long as the others.
 
     Args:
         seed: of the run.
@@ -189,22 +220,8 @@ def shopping_plans(seed: int, *, rate_rps: float, seconds: float, shoppers: int)
         seconds: length of one block's slice.
         shoppers: how many there are; each has one tab.
     """
-    names = shopper_names("s", shoppers)
-    lives = _lives(seed, shoppers)
-    arrivals_rps = rate_rps / (1 + FOLLOWED * MIX["add"])
-    block = 0
-    while True:
-        rng = np.random.default_rng([seed, block])
-        requests = []
-        for number, at in enumerate(poisson(rng, arrivals_rps, seconds)):
-            who = int(rng.integers(shoppers))
-            token = f"{names[who]}.{block:03d}.{number:04d}"
-            drawn = request(rng, at, names[who], lives[who].next(rng), token=token)
-            if drawn.f == "add" and rng.random() < FOLLOWED:
-                drawn = msgspec.structs.replace(drawn, followed=True)
-            requests.append(drawn)
-        yield Plan(scenario="shopping", block=block, seconds=seconds, requests=requests)
-        block += 1
+    shopping = Shopping(seed, shoppers)
+    return (shopping.plan(block, rate_rps=rate_rps, seconds=seconds) for block in count())
 
 
 def shopping_plan(seed: int, block: int, *, rate_rps: float, seconds: float, shoppers: int) -> Plan:
