@@ -63,6 +63,8 @@ class Slice(msgspec.Struct):
         lateness_ms: how late requests left though their tab was idle.
         foreign: share of the machine's CPU time that went to other programs.
         steal: share that went to other virtual machines.
+        wall_seconds: from the first request to the last answer.
+        generator_cpu: CPU seconds of the load generator meanwhile.
     """
 
     arm: str
@@ -77,6 +79,8 @@ class Slice(msgspec.Struct):
     lateness_ms: list[float]
     foreign: float
     steal: float
+    wall_seconds: float = 0.0
+    generator_cpu: float = 0.0
 
 
 class TimedRun(msgspec.Struct):
@@ -160,6 +164,8 @@ class Stage:
             lateness_ms=list(result.lateness_ms),
             foreign=max(0.0, now.busy - machine.busy - spent) / total,
             steal=(now.steal - machine.steal) / total,
+            wall_seconds=result.wall_seconds,
+            generator_cpu=result.process_cpu_seconds,
         )
 
 
