@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+import psycopg
 import requests
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from lab.cluster.spec import safe_name
@@ -23,9 +25,11 @@ from lab.probes.traffic import SESSIONS_APPLICATION
 from lab.servers import ServerPlan
 from strategies import find
 from strategies.contract import Census, Peer, StoreSettings
+from strategies.peer_http import PeerClient, PeerError
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from lab.cluster.lab import Lab
     from lab.cluster.spec import ClusterSpec
@@ -155,6 +159,8 @@ class Cluster:
         self._balance()
         for server in self.servers:
             server.process.wait_until_ready()
+        if self.spec.commit == "unlogged":
+            self._forget_the_log()
 
     def census(self) -> dict[str, Census]:
         """Return what each server holds that is neither dead nor paused; of a shared store, each sees all.
@@ -221,6 +227,31 @@ class Cluster:
             server.process = self._lab.fork_server.fork(self._plan(server), public, internal)
         server.process.wait_until_ready()
 
+    def add_server(self) -> str:
+        """Start one more server, under load if need be; return its name when shoppers may come to it.
+
+        Where servers hold copies, those that run are told of the new one first, and it has their sessions before it
+        says that it serves. Then the balancer takes it in, as in `drain` without losing a request. A newcomer that
+        fails to start is gone, and the balancer has never heard of it.
+
+        Raises:
+            LabError: it does not start, or another server or the balancer fails.
+        """
+        with ExitStack() as stack:
+            public, internal = (stack.enter_context(bound_socket()) for _ in range(2))
+            server = Server(f"web-{len(self.servers) + 1}", _port(public), _port(internal))
+            if find(self.spec.strategy).copies != "1":
+                self._introduce(server)
+            server.process = self._lab.fork_server.fork(self._plan(server, (*self.servers, server)), public, internal)
+        try:
+            server.process.wait_until_ready()
+            self.balancer.add(server.address)
+        except BaseException:
+            server.process.kill()
+            raise
+        self.servers = (*self.servers, server)
+        return server.name
+
     def pause(self, name: str) -> None:
         """Freeze a server: it holds on to all it has, and answers nobody until `resume`.
 
@@ -282,20 +313,36 @@ class Cluster:
             sticky_cookie=self.cookie_name.replace("session", "server") if self.spec.sticky else None,
         )
 
-    def _plan(self, server: Server) -> ServerPlan:
+    def _introduce(self, newcomer: Server) -> None:
+        """Tell every server that runs of one more."""
+        for server in self.servers:
+            if not server.process.serves:
+                continue
+            client = PeerClient(Peer(server.name, server.internal_url), self._peer_secret, self.spec.timeout_seconds)
+            try:
+                client.meet(Peer(newcomer.name, newcomer.internal_url))
+            except PeerError as error:
+                text = f"{self.spec.name}: {server.name} could not be told of {newcomer.name}: {error}"
+                raise ServerFailed(f"{text} (log: {server.process.plan.log})") from error
+            finally:
+                client.close()
+
+    def _plan(self, server: Server, servers: Sequence[Server] = ()) -> ServerPlan:
+        """Return what a server needs to know; `servers` are all of the cluster, where not those that run already."""
+        servers = servers or self.servers
         return ServerPlan(
             server=server.name,
-            servers=tuple(each.name for each in self.servers),
+            servers=tuple(each.name for each in servers),
             strategy=self.spec.strategy,
             writes=self.spec.writes,
-            settings=self._settings(server),
+            settings=self._settings(server, servers),
             secret_key=self._secret_key,
             cookie_name=self.cookie_name,
             shop_database_url=self._lab.postgresql.url,
             log=str(self._lab.server_logs / f"{self._name}-{server.name}.log"),
         )
 
-    def _settings(self, server: Server) -> StoreSettings:
+    def _settings(self, server: Server, servers: Sequence[Server]) -> StoreSettings:
         spec, redis = self.spec, self._lab.redis
         return StoreSettings(
             server=server.name,
@@ -305,11 +352,20 @@ class Cluster:
             sweep_seconds=spec.sweep_seconds,
             timeout_seconds=spec.timeout_seconds,
             redis_url=redis.url if redis else None,
-            database_url=make_conninfo(self._lab.postgresql.url, application_name=SESSIONS_APPLICATION),
-            peers=tuple(Peer(each.name, each.internal_url) for each in self.servers if each is not server),
+            database_url=make_conninfo(self._lab.postgresql.url, **self._of_sessions()),
+            peers=tuple(Peer(each.name, each.internal_url) for each in servers if each is not server),
             peer_secret=self._peer_secret,
             replication=spec.replication,
         )
+
+    def _of_sessions(self) -> dict[str, str]:
+        """Return what connections for sessions are opened with; those of the catalogue stay as they are."""
+        relaxed = {"options": "-c synchronous_commit=off"} if self.spec.commit == "off" else {}
+        return {"application_name": SESSIONS_APPLICATION, **relaxed}
+
+    def _forget_the_log(self) -> None:
+        with psycopg.connect(self._lab.postgresql.url, connect_timeout=5) as connection:
+            connection.execute(sql.SQL("ALTER TABLE {} SET UNLOGGED").format(sql.Identifier(self.namespace)))
 
     def _server(self, name: str) -> Server:
         named = {server.name: server for server in self.servers}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import msgspec
 
 from strategies import find
 from strategies.contract import Replication, WritePolicy
+
+Commit = Literal["on", "off", "unlogged"]
+"""What PostgreSQL has done when it has acknowledged a save of a session: flushed its log to the disk, written the log
+soon to be flushed, or kept no log at all."""
 
 
 class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +29,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
         absolute_seconds: and this long after its creation at the latest.
         sweep_seconds: how often stores look for ended sessions.
         timeout_seconds: the longest that a store operation may take; under the balancer's own patience.
+        commit: how durable a save is under `database`; the shop's own orders stay as durable as they were.
     """
 
     name: str
@@ -36,6 +42,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
     absolute_seconds: float = 8 * 60 * 60
     sweep_seconds: float = 1.0
     timeout_seconds: float = 2.0
+    commit: Commit = "on"
 
     @property
     def sticky(self) -> bool:

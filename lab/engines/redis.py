@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import redis
@@ -18,10 +19,16 @@ from lab.engines.ports import HOST, on_free_port
 from lab.errors import EngineFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lab.engines.keeper import Keeper, Process
+
+Promise = Literal["always", "everysec", "none"]
+"""When a write reaches the disk: before it is answered, within about a second, or never."""
+
+REWRITE_SECONDS = 30.0
+"""How long Redis may take to begin an append-only file: it writes down first what it holds."""
 
 _NO_RETRY = Retry(NoBackoff(), 0)
 
@@ -81,6 +88,35 @@ class Redis(Engine):
         """Return a client for the lab's own questions."""
         return redis.Redis.from_url(self.url, socket_timeout=5.0, socket_connect_timeout=5.0)
 
+    @contextmanager
+    def promising(self, promise: Promise) -> Iterator[None]:
+        """Keep another promise about the disk while the context lasts.
+
+        Raises:
+            LabError: the server is not the lab's own.
+        """
+        self._own("told to keep another promise")
+        with self.connect() as client:
+            usual = _promise_of(client)
+        self._promise(promise)
+        try:
+            yield
+        finally:
+            self._promise(usual)
+
+    def _promise(self, promise: Promise) -> None:
+        with self.connect() as client:
+            if promise == "none":
+                client.config_set("appendonly", "no")
+                return
+            client.config_set("appendfsync", promise)
+            client.config_set("appendonly", "yes")
+            deadline = time.monotonic() + REWRITE_SECONDS
+            while not _keeps_log(client):
+                if time.monotonic() > deadline:
+                    raise EngineFailed(f"Redis did not begin its append-only file within {REWRITE_SECONDS:.0f} s")
+                time.sleep(0.01)
+
     def clear(self, prefix: str) -> None:
         """Remove the lab's keys from a server that is not its own; the lab's own server goes with all it holds."""
         if self._process is None:
@@ -103,6 +139,19 @@ def _answers(process: Process, port: int) -> bool:
             return facts["process_id"] == process.pid and not facts["loading"] and bool(client.ping())
     except redis.RedisError:
         return False
+
+
+def _promise_of(client: redis.Redis) -> Promise:
+    settings = client.config_get("append*")
+    if settings["appendonly"] != "yes":
+        return "none"
+    return "always" if settings["appendfsync"] == "always" else "everysec"
+
+
+def _keeps_log(client: redis.Redis) -> bool:
+    """Whether every write goes to the append-only file: it has been begun, and nothing is being written anew."""
+    state = client.info("persistence")
+    return bool(state["aof_enabled"] and not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"])
 
 
 def _existing(url: str) -> Redis:
