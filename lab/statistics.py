@@ -33,6 +33,9 @@ BAND = 0.05
 LEAST_BLOCKS = 8
 """Fewer blocks than this carry a point, but no interval: resampling them would flatter."""
 
+CROWDED = 0.80
+"""Share of the machine's CPU time in use from which on everything slows everything: not judged."""
+
 TRIM = 0.1
 """Share of the blocks left out at either end of the ordered per-block ratios."""
 
@@ -54,11 +57,11 @@ class Interval(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
-def _around(estimate: float, resampled: NDArray[np.float64] | None) -> Interval:
+def _around(estimate: float, resampled: NDArray[np.float64] | None, confidence: float = CONFIDENCE) -> Interval:
     """Return the percentile interval of resampled estimates."""
     if resampled is None:
         return Interval(float(estimate))
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(float(estimate), float(min(low, estimate)), float(max(high, estimate)))
 
@@ -86,7 +89,9 @@ def quantile_by_block(values: NDArray[np.float64], blocks: NDArray[np.int64], p:
     }
 
 
-def paired_ratio(arm: dict[int, float], baselines: list[dict[int, float]]) -> Interval | None:
+def paired_ratio(
+    arm: dict[int, float], baselines: list[dict[int, float]], confidence: float = CONFIDENCE
+) -> Interval | None:
     """Return how many times larger an arm's figure is than the baseline's, paired by block.
 
     Per block: the logarithm of the arm's figure minus the mean logarithm of the baseline's slices. Over blocks: the
@@ -95,6 +100,7 @@ def paired_ratio(arm: dict[int, float], baselines: list[dict[int, float]]) -> In
     Args:
         arm: block to figure, such as the block's median latency in ms.
         baselines: the same for each slice of the baseline in the block (it is measured twice).
+        confidence: how sure the interval is to be; more than 0.95 where many ratios are looked at together.
 
     Returns:
         The ratio, without an interval below `LEAST_BLOCKS` blocks; None if no block has both.
@@ -107,7 +113,7 @@ def paired_ratio(arm: dict[int, float], baselines: list[dict[int, float]]) -> In
     resampled = None
     if len(shared) >= LEAST_BLOCKS:
         resampled = np.exp(trimmed_mean(logs[resample_blocks(len(shared))]))
-    return _around(float(np.exp(trimmed_mean(logs))), resampled)
+    return _around(float(np.exp(trimmed_mean(logs))), resampled, confidence)
 
 
 def pooled_quantile(values: NDArray[np.float64], blocks: NDArray[np.int64], p: float) -> Interval:

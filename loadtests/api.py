@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
     from loadtests.plans import PlannedRequest
 
-READS = frozenset({"product", "search", "view", "final_view"})
+READS = frozenset({"product", "search", "list", "view", "final_view"})
 """What changes nothing: if it fails, it definitely did not happen."""
 
 SHOWS_CART = frozenset({"view", "final_view", "add", "bump", "login", "logout", "checkout"})
 """What is answered with the cart."""
 
 VIEW = ("GET", "/api/cart", None)
+
+PER_PAGE = 24
+"""Products on a page of the shop's list."""
 
 
 class Line(msgspec.Struct):
@@ -49,6 +52,7 @@ def http(planned: PlannedRequest) -> tuple[str, str, str | None]:
 
 _ROUTES: dict[str, Callable[[PlannedRequest], tuple[str, str, dict[str, Any] | None]]] = {
     "product": lambda p: ("GET", f"/api/products/{p.product}", None),
+    "list": lambda p: ("GET", f"/api/products?page={((p.product or 1) - 1) // PER_PAGE + 1}", None),
     "search": lambda p: ("GET", f"/api/search?q={quote(p.term or '')}", None),
     "visit": lambda p: (
         "POST",

@@ -29,7 +29,7 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
         twin: True for the repeated slice of the baseline (same against same).
         shopper: one user of the shop; unique within an arm.
         tab: one sequential client of the shopper, from 0.
-        f: what was done: `product`, `search`, `visit`, `view`, `add`, `bump`, `login`, `logout`, `checkout`,
+        f: what was done: `product`, `search`, `list`, `visit`, `view`, `add`, `bump`, `login`, `logout`, `checkout`,
             `final_view`.
         token: the client's unique id of the effect (`add`, `checkout`), else None.
         line: the token of the cart line whose quantity `bump` raises, else None.
