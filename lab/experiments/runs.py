@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lab import run_folder
@@ -21,8 +22,6 @@ from lab.report import draw, results
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from rich.console import Console
 
     from lab.cluster import Cluster, Lab
 
@@ -87,9 +86,26 @@ class Steps:
         self._progress.advance(self._task)
 
 
+class Backstage(Console):
+    """The console of a run that is part of a larger one: prints nothing, and shows its steps where the whole is shown.
+
+    Such a run leaves `latest` alone, which is for the whole to move.
+
+    Args:
+        steps: what the whole shows its own by.
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__(quiet=True)
+        self.steps = steps
+
+
 @contextmanager
 def shown(console: Console) -> Iterator[Steps]:
     """Show steps while the context lasts."""
+    if isinstance(console, Backstage):
+        yield console.steps
+        return
     columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30))
     ctrl_c = CtrlC()
     with ctrl_c.remembered(), Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
@@ -102,7 +118,7 @@ def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[
     Args:
         experiment: its name.
         out: where runs are kept.
-        console: where the user looks.
+        console: where the user looks; a `Backstage` for a part of something larger.
         procedure: measures into a folder and returns the results.
 
     Returns:
@@ -119,7 +135,8 @@ def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[
             steps.begin("drawing the report")
             results.write(folder, found)
             page = draw(folder)
-        run_folder.point_latest(folder)
+        if not isinstance(console, Backstage):
+            run_folder.point_latest(folder)
     except OSError as error:
         _mark_unfinished(experiment, folder, error)
         raise from_os_error(error) from error
@@ -129,6 +146,8 @@ def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[
     finally:
         logging.getLogger("lab").removeHandler(handler)
         handler.close()
+    if isinstance(console, Backstage):
+        return folder
     from lab.report import terminal  # noqa: PLC0415 - nothing that is measured waits for what draws
 
     terminal.show(found, console)
