@@ -17,6 +17,7 @@ from strategies.contract import (
     Census,
     Changes,
     NewSession,
+    Peer,
     ReplicatedStore,
     SessionExists,
     SessionGone,
@@ -215,6 +216,10 @@ class AllToAllStore(ReplicatedStore):
         """Take note that a peer is up, and greet it."""
         self._peers.greeted(hello)
         return self.greeting()
+
+    def meet(self, newcomer: Peer) -> None:
+        """Expect one more server; to be told to every server before the new one starts."""
+        self._peers.meet(newcomer)
 
     def received(self, messages: list[Message], counts: Mapping[str, int]) -> None:
         """Merge what a peer has sent, and add what it amounts to."""

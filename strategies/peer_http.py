@@ -1,7 +1,8 @@
 """What servers of an all-to-all cluster say to each other over HTTP: both ends of the wire.
 
-Four requests, msgpack in and out, each with the cluster's secret: `POST /peers/hello` (I am here), `/peers/apply`
-(merge these), `/peers/ask` (what do you know of these handles?) and `GET /peers/state` (everything, in frames).
+Five requests, msgpack in and out, each with the cluster's secret: `POST /peers/hello` (I am here), `/peers/meet`
+(there will be one more server), `/peers/apply` (merge these), `/peers/ask` (what do you know of these handles?) and
+`GET /peers/state` (everything, in frames).
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from strategies.contract import Peer
 from strategies.replica import Copy, Handle
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
-
-    from strategies.contract import Peer
 
     Answer = tuple[HTTPStatus, Iterable[bytes]]
 
@@ -37,6 +37,7 @@ Kind = Literal["create", "save", "touch", "delete", "state", "relay"]
 """What a copy that travels is for: only counted, as all are merged alike."""
 
 HELLO = "/peers/hello"
+MEET = "/peers/meet"
 APPLY = "/peers/apply"
 ASK = "/peers/ask"
 STATE = "/peers/state"
@@ -111,6 +112,7 @@ def _decoder(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
 
 
 _decode_hello = _decoder(Hello)
+_decode_peer = _decoder(Peer)
 _decode_parts = _decoder(list[msgspec.Raw])
 _decode_message = _decoder(Message)
 _decode_copies = _decoder(list[Copy])
@@ -146,12 +148,16 @@ class PeerClient:
         lines = "POST {} HTTP/1.1\r\nHost: {}\r\n{}: {}\r\nContent-Length: "
         self._heads = {
             path: lines.format(path, address.netloc, _SECRET_HEADER, secret).encode("latin-1")
-            for path in (HELLO, APPLY, ASK)
+            for path in (HELLO, MEET, APPLY, ASK)
         }
 
     def hello(self, mine: Hello) -> Hello:
         """Greet the peer and return its greeting. Raises `PeerError`, as all of these do."""
         return _decode_hello(self._post(HELLO, encode(mine)))
+
+    def meet(self, newcomer: Peer) -> None:
+        """Have the peer expect one more server."""
+        self._post(MEET, encode(newcomer))
 
     def apply(self, messages: bytes) -> None:
         """Have the peer merge encoded messages; returns when it has."""
@@ -274,6 +280,9 @@ class Node(Protocol):
     def greeted(self, hello: Hello) -> Hello:
         """Take note of a peer's greeting and return one's own."""
 
+    def meet(self, newcomer: Peer) -> None:
+        """Take note that there will be one more server."""
+
     def received(self, messages: list[Message], counts: Mapping[str, int]) -> None:
         """Merge what a peer has sent, and add what it amounts to: see `Census.details`."""
 
@@ -292,6 +301,7 @@ class PeerRoutes:
         self._secret = secret.encode()
         self._routes: dict[tuple[str, str], Callable[[bytes], Answer]] = {
             ("POST", HELLO): self._hello,
+            ("POST", MEET): self._meet,
             ("POST", APPLY): self._apply,
             ("POST", ASK): self._ask,
             ("GET", STATE): self._state,
@@ -327,6 +337,13 @@ class PeerRoutes:
 
     def _hello(self, body: bytes) -> Answer:
         return HTTPStatus.OK, [encode(self._node.greeted(_decode_hello(body)))]
+
+    def _meet(self, body: bytes) -> Answer:
+        try:
+            self._node.meet(_decode_peer(body))
+        except ValueError as error:
+            raise NotUnderstood(f"no address of a server: {error}") from error
+        return HTTPStatus.OK, [b""]
 
     def _apply(self, body: bytes) -> Answer:
         packed = _decode_parts(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -61,6 +62,7 @@ class Peers:
         self._counts: Counter[str] = Counter()
         self._contacts: queue.SimpleQueue[tuple[PeerLink, Hello | None]] = queue.SimpleQueue()
         self._links = {peer.name: PeerLink(peer, settings, self) for peer in settings.peers}
+        self._meeting = threading.Lock()
         self._ask_seconds = settings.timeout_seconds * ASK_SHARE
         self._askers = {peer.name: PeerClient(peer, settings.peer_secret, self._ask_seconds) for peer in settings.peers}
         self._pool = ThreadPoolExecutor(_ASKERS_PER_PEER * max(1, len(settings.peers)), "ask-peers")
@@ -106,6 +108,20 @@ class Peers:
         if not (preferred and enough()):
             self._ask_all(names - preferred, handle, enough, begin + self._ask_seconds)
         return bool(names)
+
+    def meet(self, newcomer: Peer) -> None:
+        """Tell one more peer of every change from its first greeting on. Meeting one that is known is no error.
+
+        The tables are replaced, never changed: others are going through them.
+        """
+        with self._meeting:
+            if newcomer.name in self._links or newcomer.name == self._settings.server:
+                return
+            link = PeerLink(newcomer, self._settings, self)
+            asker = PeerClient(newcomer, self._settings.peer_secret, self._ask_seconds)
+            self._askers = {**self._askers, newcomer.name: asker}
+            self._links = {**self._links, newcomer.name: link}
+        link.start()
 
     def greeted(self, hello: Hello) -> None:
         """Take note that a peer is up."""

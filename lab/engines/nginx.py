@@ -199,7 +199,7 @@ class Nginx(Engine):
         Raises:
             EngineFailed: nginx does not take the new configuration.
         """
-        self._reconfigure(self._drained | {address})
+        self._reconfigure("told whom to drain", self._settings, self._drained | {address})
 
     def undrain(self, address: str) -> None:
         """Let new shoppers come to a server again.
@@ -207,7 +207,21 @@ class Nginx(Engine):
         Raises:
             EngineFailed: see `drain`.
         """
-        self._reconfigure(self._drained - {address})
+        self._reconfigure("told whom to drain", self._settings, self._drained - {address})
+
+    def add(self, address: str) -> None:
+        """Let shoppers come to one more server; return when no request goes by the old rule any more.
+
+        Whom a cookie binds to another server stays there. No request is lost, as in `drain`.
+
+        Args:
+            address: where it serves already, `127.0.0.1:40001`.
+
+        Raises:
+            EngineFailed: see `drain`.
+        """
+        servers = (*self._settings.servers, Upstream(address, token_hex(8)))
+        self._reconfigure("told of a server", msgspec.structs.replace(self._settings, servers=servers), self._drained)
 
     def flush(self) -> None:
         """Bring every line of the access log to the disk.
@@ -239,12 +253,12 @@ class Nginx(Engine):
         self.flush()
         return read_access_log(self.access_log)
 
-    def _reconfigure(self, drained: frozenset[str]) -> None:
-        if drained == self._drained:
+    def _reconfigure(self, what: str, settings: Settings, drained: frozenset[str]) -> None:
+        if (settings, drained) == (self._settings, self._drained):
             return
-        process = self._living("told whom to drain")
-        self._settings.write(drained)
-        self._drained = drained
+        process = self._living(what)
+        settings.write(drained)
+        self._settings, self._drained = settings, drained
         old = set(process.pids()[1:])
         os.kill(process.pid, signal.SIGHUP)
         # The new worker first, or a moment without any would look like success.

@@ -243,11 +243,36 @@ def test_a_drained_server_gets_no_newcomer(start, backends, sticky):
         shopper.close()
 
 
+@pytest.mark.parametrize("sticky", ["x", None])
+def test_a_server_that_is_added_gets_its_turn(own_keeper, backends, sticky):
+    """Newcomers come to it; whoever is bound stays, also when a server is drained later and nginx starts anew."""
+    first, second, third = (backend.address for backend in backends)
+    balancer = Nginx.start(own_keeper, "nginx", [first, second], STATIC, sticky_cookie=sticky)
+    shoppers = [requests.Session() for _ in range(2)]
+    bound = [shopper.get(balancer.url, timeout=5).text for shopper in shoppers]
+    assert sorted(bound) == ["web-1", "web-2"]
+    balancer.add(third)
+    assert set(names(balancer.url, 6)) == {"web-1", "web-2", "web-3"}
+    now = {shopper.get(balancer.url, timeout=5).text for _ in range(3) for shopper in shoppers}
+    assert now == ({"web-1", "web-2"} if sticky else {"web-1", "web-2", "web-3"})
+    balancer.drain(first)
+    assert set(names(balancer.url, 4)) == {"web-2", "web-3"}
+    balancer.kill()
+    balancer.restart()
+    assert set(names(balancer.url, 4)) == {"web-2", "web-3"}
+    if sticky:
+        assert [shopper.get(balancer.url, timeout=5).text for shopper in shoppers] == bound
+    for shopper in shoppers:
+        shopper.close()
+
+
 def test_a_balancer_that_cannot_change_says_so(balancer, backends):
     """A dead balancer takes no new configuration; started again, it has its old address and the newest one."""
     balancer.kill()
     with pytest.raises(EngineFailed, match=r"^nginx does not run, so it cannot be told whom to drain$"):
         balancer.drain(backends[0].address)
+    with pytest.raises(EngineFailed, match=r"^nginx does not run, so it cannot be told of a server$"):
+        balancer.add(backends[0].address)
     balancer.restart()
     balancer.drain(backends[0].address)
     assert set(names(balancer.url, 4)) == {"web-2", "web-3"}

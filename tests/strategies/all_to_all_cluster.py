@@ -15,7 +15,7 @@ from waitress import wasyncore
 
 from strategies.all_to_all import AllToAllStore
 from strategies.contract import Peer, StoreSettings
-from strategies.peer_http import Message
+from strategies.peer_http import Message, PeerClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,6 +160,23 @@ class Cluster:
         self.listen_again(index)
         self.stores[index].join()
         return self.stores[index]
+
+    def meet(self) -> None:
+        """Tell every server, over HTTP, of one more that does not answer yet."""
+        self._bound = bound_socket()
+        newcomer = Peer(f"web-{len(self.peers) + 1}", f"http://127.0.0.1:{self._bound.getsockname()[1]}")
+        for peer in self.peers:
+            client = PeerClient(peer, SECRET, 5)
+            client.meet(newcomer)
+            client.close()
+        self.peers += (newcomer,)
+
+    def start_newcomer(self) -> AllToAllStore:
+        """Start the server that the others have met; return its store, joined."""
+        self.stores.append(AllToAllStore(self._settings_of(len(self.stores)), self._clock))
+        self._listeners.append(Listener(self.stores[-1].peer_app, self._bound))
+        self.stores[-1].join()
+        return self.stores[-1]
 
     def close(self) -> None:
         """Stop stores and listeners."""

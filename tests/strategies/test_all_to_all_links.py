@@ -259,6 +259,37 @@ def test_sync_includes_a_server_from_the_moment_it_is_ready():
             assert third.snapshot()[0].version == version
 
 
+@pytest.mark.parametrize("replication", ["async", "sync"])
+@pytest.mark.parametrize("servers", [1, 3])
+def test_one_more_server_joins_a_running_cluster(servers, replication):
+    """Those that run are told of it first; it comes with every session, and all hear of each other's saves."""
+    with Cluster(servers, replication=replication) as cluster:
+        first = cluster.stores[0]
+        first.create("h", CART)
+        first.create("gone", CART)
+        first.delete("gone")
+        cluster.meet()
+        first.save("h", Changes(set={"before it was there": b"1"}))
+        newcomer = cluster.start_newcomer()
+        assert newcomer.ready
+        assert same(first, newcomer)
+        assert details(newcomer)["first_up"] == 0
+        first.save("h", Changes(set={"from an old one": b"1"}))
+        newcomer.save("h", Changes(set={"from the new one": b"1"}))
+        wait_until(lambda: same(newcomer, *cluster.stores))
+        assert {"from an old one", "from the new one"} <= set(newcomer.load("h").fields)
+        cluster.quiet()
+
+
+def test_meeting_a_server_twice_or_oneself_changes_nothing():
+    """Each peer has one link, whoever speaks of it how often."""
+    with Cluster(2) as cluster:
+        before = dict(cluster.stores[0]._peers._links)
+        for peer in cluster.peers:
+            cluster.stores[0].meet(peer)
+        assert cluster.stores[0]._peers._links == before
+
+
 def test_a_restart_that_nobody_noticed_is_repaired():
     """Peers that sent nothing meanwhile learn of the restart from the greeting, and each sends what the donor lacks."""
     with Cluster(3) as cluster:

@@ -21,8 +21,9 @@ from strategies.contract import Changes, NewSession, Peer, StoreSettings
 from strategies.peer_http import MAX_BODY_BYTES, Hello, Message, PeerAbsent, PeerClient, encode
 from strategies.replica import Copy
 
-ROUTES = (("POST", "/peers/hello"), ("POST", "/peers/apply"), ("POST", "/peers/ask"), ("GET", "/peers/state"))
-posts = st.sampled_from([path for method, path in ROUTES if method == "POST"])
+POSTS = ("/peers/hello", "/peers/apply", "/peers/ask")
+ROUTES = (*(("POST", path) for path in (*POSTS, "/peers/meet")), ("GET", "/peers/state"))
+posts = st.sampled_from(POSTS)
 WITH_SECRET = {"X-Peer-Secret": SECRET}
 
 
@@ -53,6 +54,7 @@ BODIES = {
     "/peers/hello": encode(Hello("web-2", "abc", True)),
     "/peers/apply": encode([Message("create", a_session()), Message("touch", Copy("h", 1e10, 1e9))]),
     "/peers/ask": encode(["h", "i"]),
+    "/peers/meet": encode(Peer("web-2", "http://127.0.0.1:1")),
 }
 
 
@@ -81,6 +83,15 @@ def test_bodies_of_noise_are_refused(store, client, path, body):
     response = client.post(path, data=body, headers=WITH_SECRET)
     assert response.status_code in (200, 400)
     assert store.snapshot() == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xc1", encode({}), encode({"name": "web-2"}), encode(Peer("web-2", "http://127.0.0.1:port"))]
+)
+def test_a_newcomer_without_an_address_is_refused(store, client, body):
+    """It is a 400, and nobody is expected."""
+    assert client.post("/peers/meet", data=body, headers=WITH_SECRET).status_code == 400
+    assert not store._peers._links
 
 
 json_like = st.recursive(
