@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import os
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import msgspec
-from markupsafe import Markup, escape
 
-from lab.report import compare, failover, style
-from lab.report.results import BASELINE, strategy_of
+from lab.report import compare, failover
+from lab.report.results import BASELINE
 from lab.report.tellings import telling
+from lab.report.templates import figure, save, template
 from lab.report.words import interval, number, size
-from strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from lab.report.charts import Drawn
     from lab.report.results import Run
 
 FILE = "report.html"
-
-_TONES = {
-    "ok": "good",
-    "holds": "good",
-    "kept": "good",
-    "violated": "bad",
-    "does not hold": "bad",
-    "broken": "bad",
-    "unknown": "unsure",
-    "cannot tell": "unsure",
-    "not tested": "unsure",
-}
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -54,38 +36,31 @@ class Story(msgspec.Struct, frozen=True):
 
 def write(run: Run, charts: Sequence[Drawn]) -> Path:
     """Write the page into the run's folder, whole or not at all, and return its path."""
-    path = run.folder / FILE
-    fresh = run.folder / f".{FILE}-{os.getpid()}"
-    fresh.write_text(render(run, charts), encoding="utf-8")
-    fresh.replace(path)
-    return path
+    return save(run.folder / FILE, render(run, charts))
 
 
 def render(run: Run, charts: Sequence[Drawn]) -> str:
     """Return the page as HTML."""
     claims = run.get("claims") or []
     experiment = run.results["experiment"]
-    return _template().render(
+    return template("page.html.j2").render(
         title=f"{experiment}: where should the session live?",
         experiment=f"make {experiment}",
         facts=run.get("run") or {},
         complete=run.results["complete"],
-        **_of_experiment(run),
+        **of_experiment(run),
         judged=[claim for claim in claims if claim["verdict"] != "not tested"],
         untested=[claim for claim in claims if claim["verdict"] == "not tested"],
         validity=validity(run),
         warnings=run.get("validity", "warnings") or [],
-        charts=[_figure(chart) for chart in charts if chart.caption],
+        charts=[figure(chart) for chart in charts if chart.caption],
         missing=[chart for chart in charts if chart.missing],
         stories=stories(run),
-        colour=lambda name: style.look(name).colour,
-        dot=_dot,
-        tone=lambda word: _TONES.get(word, ""),
-        code=_code,
+        level=2,
     )
 
 
-def _of_experiment(run: Run) -> dict[str, Any]:
+def of_experiment(run: Run) -> dict[str, Any]:
     """Return what the page shows of this experiment alone: question, headline, tables, words."""
     told = telling(run.results["experiment"])
     alike = {"question": told.QUESTION, "headline": told.headline(run), "words": told.WORDS.items()}
@@ -96,31 +71,6 @@ def _of_experiment(run: Run) -> dict[str, Any]:
         case "failover":
             return {"experiment_page": "failover.html.j2", **alike, "faults": failover.table(run)}
     return {"experiment_page": "tables.html.j2", **alike, "tables": told.tables(run)}
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.ChainableUndefined)
-    return environment.get_template("page.html.j2")
-
-
-def _code(text: str) -> Markup:
-    """Show what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped here
-
-
-def _dot(name: str) -> Markup:
-    """Return a dot in the colour of the strategy that a name begins with; nothing for other names."""
-    if strategy_of(name) not in STRATEGIES:
-        return Markup()
-    return Markup('<span class="dot" style="background:{}"></span>').format(style.look(name).colour)
-
-
-def _figure(chart: Drawn) -> dict[str, Any]:
-    assert chart.caption is not None  # noqa: S101 - the caller left out what was not drawn
-    alt = f"Chart: {chart.caption.title}. {chart.caption.what_to_see} The numbers stand in the table below."
-    return {"name": chart.name, "caption": chart.caption, "svg": base64.b64encode(chart.svg).decode(), "alt": alt}
 
 
 def _has_points_only(run: Run) -> bool:
