@@ -51,7 +51,7 @@ def write(
         for spec in failover.arms(chosen, failover.FAULTS[name])
     ]
     machine = {"cpus": 2, "memory_bytes": 8_000_000_000, "platform": "made up"}
-    measured = failover.Measured(chosen, "2026-01-01T00:00:00Z", machine, seconds=61.0, struck=struck)
+    measured = failover.Measured(chosen, started="2026-01-01T00:00:00Z", machine=machine, seconds=61.0, struck=struck)
     measured.left_out = left_out or {}
     measured.versions = {"python": "3.13.0"}
     measured.durability = {"redis": "appendfsync everysec", "postgresql": "fsync on"}
