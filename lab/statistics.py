@@ -116,6 +116,23 @@ def paired_ratio(
     return _around(float(np.exp(trimmed_mean(logs))), resampled, confidence)
 
 
+def mean_of_blocks(values: ArrayLike) -> Interval | None:
+    """Return the mean of one figure per block, with the interval over resampled blocks.
+
+    Args:
+        values: such as the mean of each block's calls in ms; NaN for a block without one.
+
+    Returns:
+        The mean, without an interval below `LEAST_BLOCKS` blocks; None without any.
+    """
+    figures = np.asarray(values, dtype=np.float64)
+    figures = figures[np.isfinite(figures)]
+    if not len(figures):
+        return None
+    resampled = figures[resample_blocks(len(figures))].mean(axis=1) if len(figures) >= LEAST_BLOCKS else None
+    return _around(float(figures.mean()), resampled)
+
+
 def pooled_quantile(values: NDArray[np.float64], blocks: NDArray[np.int64], p: float) -> Interval:
     """Return an order statistic of all values together, with the interval over resampled blocks.
 

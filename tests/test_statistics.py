@@ -185,3 +185,20 @@ def test_the_same_data_give_the_same_digits():
     """Redrawing a run changes nothing: resampling has a fixed seed."""
     sample, _ = simulate(12, 1.0, seed=8)
     assert statistics.pooled_quantile(*sample, 0.5) == statistics.pooled_quantile(*sample, 0.5)
+
+
+class TestMeanOfBlocks:
+    """A mean of one figure per block."""
+
+    def test_is_the_mean_and_its_interval_holds_it(self):
+        """Blocks without a figure do not count."""
+        found = statistics.mean_of_blocks([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, np.nan])
+        assert found.estimate == 4.5
+        assert 2.5 < found.low < 4.5 < found.high < 6.5
+
+    def test_few_blocks_carry_no_interval_and_none_no_mean(self):
+        """Eight at the least."""
+        assert statistics.mean_of_blocks([1.0] * 7) == Interval(1.0)
+        assert statistics.mean_of_blocks([1.0] * 8) == Interval(1.0, 1.0, 1.0)
+        assert statistics.mean_of_blocks([]) is None
+        assert statistics.mean_of_blocks([np.nan]) is None

@@ -53,8 +53,8 @@ class Facts:
     versions: dict[str, str | None] = field(default_factory=dict)
     durability: dict[str, str | None] = field(default_factory=dict)
 
-    def learn(self, lab: Lab, cluster: Cluster) -> None:
-        """Ask a running lab for versions and durability, unless that has been done."""
+    def learn(self, lab: Lab, cluster: Cluster | None = None) -> None:
+        """Ask a running lab for versions and durability, unless that has been done; without a cluster, not nginx."""
         self.versions = self.versions or versions(lab, cluster)
         self.durability = self.durability or durability(lab)
 

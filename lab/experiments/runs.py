@@ -189,14 +189,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions(lab: Lab, cluster: Cluster) -> dict[str, str | None]:
+def versions(lab: Lab, cluster: Cluster | None) -> dict[str, str | None]:
     """Return the versions of everything that was measured."""
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in ("flask", "waitress", "locust")},
         "redis": lab.redis.version if lab.redis else None,
         "postgresql": lab.postgresql.version,
-        "nginx": cluster.balancer.version,
+        "nginx": cluster.balancer.version if cluster else None,
     }
 
 
