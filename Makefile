@@ -25,8 +25,9 @@ failover: setup ## kill and stop servers and engines under load: what is lost, f
 report: setup ## draw charts and page again from a run's files (RUN=results/compare-…, the latest if not given)
 	@exec $(LAB) report "$${RUN:-results/latest}"
 
-up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4)
-	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${SERVERS:+"--servers=$$SERVERS"}
+up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4 CACHE=1)
+	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${SERVERS:+"--servers=$$SERVERS"} \
+		$(if $(filter-out 0 no,$(CACHE)),--cache)
 
 test: ## everything, from nothing: lint, format, types, tests
 	@$(PYTHON) lab/bootstrap.py --tests

@@ -148,6 +148,7 @@ def check(context: click.Context, run: Path, *, witnesses: bool) -> None:
 @_SERVERS
 @_WRITES
 @_REPLICATION
+@click.option("--cache", is_flag=True, help="A Redis in front of the catalogue: product pages and searches.")
 def up(strategy: tuple[str, ...], **options: Any) -> None:
     """Start a cluster to play with, until Ctrl-C."""
     from lab.playground import run  # noqa: PLC0415

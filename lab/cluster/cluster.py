@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lab.cluster.lab import Lab
     from lab.cluster.spec import ClusterSpec
     from lab.servers import ServerProcess
+    from lab.shop.cache import CacheSettings
 
 DEATH_SECONDS = 0.5
 """How long a server that no longer answers may take to be known as dead."""
@@ -60,12 +61,16 @@ class Counters(msgspec.Struct, frozen=True):
         sockets: totals of its connected sockets; None where the system cannot tell.
         cookies_without_session: requests with a genuine cookie of a session that is not there (see `Losses`).
         sessions_replaced: sessions that began in such a request.
+        origin_queries: how often its shop used a connection to the origin database.
+        origin_seconds: for how long, all connections together.
     """
 
     cpu_seconds: float
     sockets: list[SocketTotals] | None
     cookies_without_session: int
     sessions_replaced: int
+    origin_queries: int = 0
+    origin_seconds: float = 0.0
 
 
 # Made before there are threads: msgspec crashes where two of them use a type for the first time together.
@@ -340,7 +345,14 @@ class Cluster:
             cookie_name=self.cookie_name,
             shop_database_url=self._lab.postgresql.url,
             log=str(self._lab.server_logs / f"{self._name}-{server.name}.log"),
+            cache=self._cache(),
         )
+
+    def _cache(self) -> CacheSettings | None:
+        cache, engine = self.spec.cache, self._lab.cache
+        if cache is None or engine is None:
+            return None
+        return msgspec.structs.replace(cache, url=engine.url, prefix=f"{self.namespace}:")
 
     def _settings(self, server: Server, servers: Sequence[Server]) -> StoreSettings:
         spec, redis = self.spec, self._lab.redis

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from lab.shop.cache import CacheSettings
 from strategies import find
 from strategies.contract import Replication, WritePolicy
 
@@ -29,6 +30,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
         absolute_seconds: and this long after its creation at the latest.
         sweep_seconds: how often stores look for ended sessions.
         timeout_seconds: the longest that a store operation may take; under the balancer's own patience.
+        cache: of the shop's catalogue, without address and prefix: the lab fills those in; None for a shop without.
         commit: how durable a save is under `database`; the shop's own orders stay as durable as they were.
     """
 
@@ -42,6 +44,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
     absolute_seconds: float = 8 * 60 * 60
     sweep_seconds: float = 1.0
     timeout_seconds: float = 2.0
+    cache: CacheSettings | None = None
     commit: Commit = "on"
 
     @property

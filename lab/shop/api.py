@@ -50,8 +50,9 @@ def product(number: int) -> Response:
 
 @api.get("/search")
 def search() -> Response:
-    """The first products that match. Session: not touched."""
-    return _shown(catalogue().search(inputs.search_words(request.args.get("q", ""))))
+    """The first products that match; with `in=descriptions`, those as well. Session: not touched."""
+    thorough = request.args.get("in") == "descriptions"
+    return _shown(catalogue().search(inputs.search_words(request.args.get("q", "")), thorough=thorough))
 
 
 @api.get("/cart")

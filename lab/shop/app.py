@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from flask import g
 
 from lab.shop import inputs
 from lab.shop.api import api
+from lab.shop.cache import CacheSettings
+from lab.shop.cached import CachedCatalogue
 from lab.shop.catalogue import Catalogue
 from lab.shop.guards import GuardedFlask
 from lab.shop.pages import pages
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Flask, Response
     from flask.sessions import SessionInterface
+
+    from lab.shop.cache import Outcome
 
 COLOURS = 8
 """How many servers have a colour of their own in `shop.css`; the ninth has the first one's again."""
@@ -31,6 +36,7 @@ class ShopConfig(msgspec.Struct, frozen=True, kw_only=True):
             ports.
         database_url: where PostgreSQL answers, after `catalogue.prepare`.
         pool_size: the most connections to PostgreSQL.
+        cache: of products and searches; None for a shop without. Answers from it say so in `X-Cache`.
     """
 
     server: str
@@ -39,6 +45,7 @@ class ShopConfig(msgspec.Struct, frozen=True, kw_only=True):
     cookie_name: str
     database_url: str
     pool_size: int = 4
+    cache: CacheSettings | None = None
 
 
 def create_shop(config: ShopConfig, sessions: SessionInterface) -> Flask:
@@ -58,7 +65,9 @@ def create_shop(config: ShopConfig, sessions: SessionInterface) -> Flask:
         MAX_CONTENT_LENGTH=inputs.MAX_BODY_BYTES,
     )
     app.session_interface = sessions
-    app.extensions["catalogue"] = Catalogue(config.database_url, config.pool_size)
+    app.extensions["catalogue"] = _catalogue(config)
+    if config.cache:
+        app.after_request(_say_how)
     app.url_map.converters["token"] = inputs.TokenConverter
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
@@ -68,6 +77,22 @@ def create_shop(config: ShopConfig, sessions: SessionInterface) -> Flask:
     app.register_blueprint(api)
     app.register_blueprint(pages)
     return app
+
+
+def _catalogue(config: ShopConfig) -> Catalogue:
+    if config.cache is None:
+        return Catalogue(config.database_url, config.pool_size)
+    return CachedCatalogue(config.database_url, config.cache, config.pool_size, note=_note)
+
+
+def _note(outcome: Outcome) -> None:
+    g.cache = outcome
+
+
+def _say_how(response: Response) -> Response:
+    if "cache" in g:
+        response.headers["X-Cache"] = g.cache
+    return response
 
 
 def money(cents: int) -> str:

@@ -6,8 +6,10 @@ Everything lives in a schema of its own, `shop`, so that a database that serves 
 from __future__ import annotations
 
 import math
+import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -39,6 +41,7 @@ CREATE TABLE IF NOT EXISTS shop.products (
     category text NOT NULL,
     description text NOT NULL,
     price_cents integer NOT NULL CHECK (price_cents > 0),
+    version integer NOT NULL DEFAULT 1,
     words tsvector GENERATED ALWAYS AS (to_tsvector('simple', name || ' ' || category)) STORED
 );
 CREATE INDEX IF NOT EXISTS products_words ON shop.products USING gin (words);
@@ -107,6 +110,18 @@ def _fill(cursor: psycopg.Cursor[TupleRow], count: int, seed: int, edition: str)
     cursor.execute(sql.SQL("COMMENT ON TABLE shop.products IS {}").format(edition))
 
 
+class Usage(NamedTuple):
+    """What a catalogue has asked of PostgreSQL.
+
+    Attributes:
+        queries: how often a connection was used.
+        seconds: for how long, all connections together.
+    """
+
+    queries: int = 0
+    seconds: float = 0.0
+
+
 class _BoundedConnection(psycopg.Connection["TupleRow"]):
     """A connection that gives up waiting by itself, because a paused server keeps no time limit of its own."""
 
@@ -129,6 +144,7 @@ class Catalogue:
     """
 
     def __init__(self, database_url: str, pool_size: int = 4) -> None:
+        self._used, self._lock = Usage(), threading.Lock()
         self._pool = ConnectionPool(
             database_url,
             connection_class=_BoundedConnection,
@@ -151,15 +167,25 @@ class Catalogue:
         """Give back the connections."""
         self._pool.close()
 
+    @property
+    def used(self) -> Usage:
+        """What has been asked of PostgreSQL so far."""
+        return self._used
+
     @contextmanager
     def _connection(self) -> Iterator[_BoundedConnection]:
         try:
             with self._pool.connection() as connection:
+                began = time.perf_counter()
                 try:
                     yield connection
                 except psycopg.OperationalError:
                     connection.close()
                     raise
+                finally:
+                    with self._lock:
+                        seconds = self._used.seconds + time.perf_counter() - began
+                        self._used = Usage(self._used.queries + 1, seconds)
         except (psycopg.OperationalError, PoolTimeout, PoolClosed) as error:
             raise CatalogueUnavailable(f"the catalogue is not available: {_one_line(error)}") from error
 
@@ -190,12 +216,20 @@ class Catalogue:
         Raises:
             UnknownProduct: there is none.
         """
+        return self.versioned_product(number)[0]
+
+    def versioned_product(self, number: int) -> tuple[ProductDetails, int]:
+        """Return one product and its version, as PostgreSQL has them now.
+
+        Raises:
+            UnknownProduct: there is none.
+        """
         rows = self._rows(
-            "SELECT id, name, description, category, price_cents FROM shop.products WHERE id = %s", (number,)
+            "SELECT id, name, description, category, price_cents, version FROM shop.products WHERE id = %s", (number,)
         )
         if not rows:
             raise UnknownProduct(f"there is no product {number}")
-        return ProductDetails(*rows[0])
+        return ProductDetails(*rows[0][:-1]), rows[0][-1]
 
     def require(self, number: int) -> None:
         """Do nothing if there is such a product.
@@ -215,20 +249,52 @@ class Catalogue:
         )
         return {row[0]: Product(*row) for row in rows}
 
-    def search(self, words: Sequence[str]) -> list[Product]:
+    def search(self, words: Sequence[str], *, thorough: bool = False) -> list[Product]:
         """Return the first products whose name or category has, for each word, one that starts with it.
 
         Args:
             words: letters and digits only.
+            thorough: the words may stand anywhere in name, category and description, those with all of them in the
+                name first. No index helps: every product is read.
         """
+        return [product for product, _ in self.versioned_search(words, thorough=thorough)]
+
+    def versioned_search(self, words: Sequence[str], *, thorough: bool = False) -> list[tuple[Product, int]]:
+        """Return what `search` finds, each with its version, as PostgreSQL has them now."""
         if not words:
             return []
+        if thorough:
+            anywhere = [f"%{word}%" for word in words]
+            rows = self._rows(
+                "SELECT id, name, category, price_cents, version FROM shop.products"
+                " WHERE name || ' ' || category || ' ' || description ILIKE ALL (%s)"
+                " ORDER BY name ILIKE ALL (%s) DESC, id LIMIT %s",
+                (anywhere, anywhere, SEARCH_LIMIT),
+            )
+        else:
+            rows = self._rows(
+                "SELECT id, name, category, price_cents, version FROM shop.products"
+                " WHERE words @@ to_tsquery('simple', %s) ORDER BY id LIMIT %s",
+                (" & ".join(f"{word}:*" for word in words), SEARCH_LIMIT),
+            )
+        return [(Product(*row[:-1]), row[-1]) for row in rows]
+
+    def reprice(self, number: int, price_cents: int) -> int:
+        """Change a product's price.
+
+        Returns:
+            The product's new version, one more than before.
+
+        Raises:
+            UnknownProduct: there is none.
+        """
         rows = self._rows(
-            "SELECT id, name, category, price_cents FROM shop.products"
-            " WHERE words @@ to_tsquery('simple', %s) ORDER BY id LIMIT %s",
-            (" & ".join(f"{word}:*" for word in words), SEARCH_LIMIT),
+            "UPDATE shop.products SET price_cents = %s, version = version + 1 WHERE id = %s RETURNING version",
+            (price_cents, number),
         )
-        return [Product(*row) for row in rows]
+        if not rows:
+            raise UnknownProduct(f"there is no product {number}")
+        return int(rows[0][0])
 
     def place(self, shop: str, token: str, customer: str | None, lines: Sequence[Line]) -> Order | None:
         """Place an order once: with the same shop and token again, return the order that was placed then.
