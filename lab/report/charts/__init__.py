@@ -75,11 +75,31 @@ class Drawn(msgspec.Struct, frozen=True):
     missing: str | None = None
 
 
+CAPTIONS = "captions.json"
+"""Beside the charts: the words around each, for a page that shows them without drawing them again."""
+
+
 def draw_all(run: Run) -> list[Drawn]:
     """Draw every chart into `<run>/charts/` as SVG and as 1920 by 1080 PNG."""
     folder = run.folder / "charts"
     folder.mkdir(exist_ok=True)
-    return [draw_one(run, name, folder) for name in charts_of(run)]
+    drawn = [draw_one(run, name, folder) for name in charts_of(run)]
+    words = [msgspec.structs.replace(chart, svg=b"") for chart in drawn]
+    (folder / CAPTIONS).write_bytes(msgspec.json.format(msgspec.json.encode(words), indent=1))
+    return drawn
+
+
+def drawn_before(run: Run) -> list[Drawn]:
+    """Return a run's charts as `draw_all` left them; draw them where it has not been done, or not wholly."""
+    folder = run.folder / "charts"
+    try:
+        words = msgspec.json.decode((folder / CAPTIONS).read_bytes(), type=list[Drawn])
+        return [
+            msgspec.structs.replace(chart, svg=(folder / f"{chart.name}.svg").read_bytes()) if chart.caption else chart
+            for chart in words
+        ]
+    except (OSError, msgspec.DecodeError):
+        return draw_all(run)
 
 
 def draw_one(run: Run, name: str, folder: Path) -> Drawn:
