@@ -99,6 +99,7 @@ def operation(i: int, exchange: Exchange, target: ArmTarget, plan: Plan) -> Oper
         recent=answer.recent,
         version=header("x-session-version"),
         saved=header("x-session-saved") == "1",
+        cache=header("x-cache"),
         sent_bytes=exchange.sent_bytes,
         received_bytes=len(exchange.body),
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from loadtests.plans import PlannedRequest
 
-READS = frozenset({"product", "search", "list", "view", "final_view"})
+READS = frozenset({"product", "search", "thorough", "list", "view", "final_view"})
 """What changes nothing: if it fails, it definitely did not happen."""
 
 SHOWS_CART = frozenset({"view", "final_view", "add", "bump", "login", "logout", "checkout"})
@@ -54,6 +54,7 @@ _ROUTES: dict[str, Callable[[PlannedRequest], tuple[str, str, dict[str, Any] | N
     "product": lambda p: ("GET", f"/api/products/{p.product}", None),
     "list": lambda p: ("GET", f"/api/products?page={((p.product or 1) - 1) // PER_PAGE + 1}", None),
     "search": lambda p: ("GET", f"/api/search?q={quote(p.term or '')}", None),
+    "thorough": lambda p: ("GET", f"/api/search?q={quote(p.term or '')}&in=descriptions", None),
     "visit": lambda p: (
         "POST",
         "/api/visit",

@@ -23,7 +23,7 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
         i: invocation index, unique in a run.
         arm: the strategy with its settings, such as `redis`, `redis blob` or `all-to-all sync`.
         strategy: the strategy alone.
-        scenario: `shopping`, `two-tabs`, `lifecycle` or `failover`.
+        scenario: `shopping`, `two-tabs`, `lifecycle`, `failover` or `catalogue`.
         phase: `warmup`, `main` or `final`.
         block: which block of the timed part, from 0; -1 outside it.
         twin: True for the repeated slice of the baseline (same against same).
@@ -56,6 +56,7 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
         recent: products the answer shows as recently viewed; None where it shows none.
         version: `X-Session-Version`, opaque.
         saved: whether the request wrote the store (`X-Session-Saved`).
+        cache: how the shop's cache served it (`X-Cache`: `hit`, `miss`, `waited` or `bypass`); None without a cache.
         sent_bytes: size of the request's body in bytes.
         received_bytes: size of the answer's body in bytes.
     """
@@ -92,5 +93,6 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
     recent: list[int] | None = None
     version: str | None = None
     saved: bool = False
+    cache: str | None = None
     sent_bytes: int = 0
     received_bytes: int = 0

@@ -202,6 +202,13 @@ CATEGORIES = tuple(_RANGES)
 """The categories, in the order the shop shows them."""
 
 
+def searches() -> tuple[str, ...]:
+    """Return what visitors may search for: every kind in every variety, such as `smoked oolong`."""
+    return tuple(
+        f"{variety} {kind}".lower() for shelf in _RANGES.values() for kind in shelf.kinds for variety in shelf.varieties
+    )
+
+
 def generate(count: int, seed: int) -> Iterator[NewProduct]:
     """Yield products with ids 1 to `count`, the categories in turn.
 
