@@ -34,10 +34,11 @@ class Result:
         process_cpu_seconds: CPU time of the generator's process, from first to last.
         wall_seconds: how long it took, drain included.
         lateness_ms: how late each request went out whose tab was idle at its time: the generator's own error.
-        scheduled: requests that the plans asked for, with follow-ups and retries.
+        scheduled: requests that the plans asked for, with follow-ups and retries, without those omitted.
         sent: requests that went out.
         recorded: requests in `operations`. Never differs from `scheduled` and `sent`: that is a `LoadError`.
         retries: requests sent again after a conflict (409).
+        omitted: requests that closed plans never got to. An open plan omits none.
     """
 
     operations: list[Operation]
@@ -48,6 +49,7 @@ class Result:
     sent: int
     recorded: int
     retries: int
+    omitted: int
 
 
 class Generator:
@@ -124,6 +126,7 @@ class Generator:
             sent=report.sent,
             recorded=len(report.operations),
             retries=report.retries,
+            omitted=report.omitted,
         )
 
     def final_views(self, arm: str, shoppers: list[str] | None = None) -> list[Operation]:

@@ -81,14 +81,16 @@ class Generator:
     ) -> Report:
         done = [(exchange, walk.arm, walk.plan) for walk in walks for exchange in walk.exchanges]
         retries = sum(walk.retries for walk in walks)
+        omitted = sum(walk.omitted for walk in walks)
         report = Report(
             operations=self._record(done),
             process_cpu_seconds=cpu_seconds,
             wall_seconds=wall_seconds,
             lateness_ms=[(done.t0_ns - done.intended_ns) / 1e6 for done, _, _ in done if done.slept],
-            scheduled=sum(plan.scheduled for _, plan in plans) + retries,
+            scheduled=sum(plan.scheduled for _, plan in plans) + retries - omitted,
             sent=sum(walk.sent for walk in walks),
             retries=retries,
+            omitted=omitted,
         )
         if not report.scheduled == report.sent == len(report.operations):
             raise LoadError(

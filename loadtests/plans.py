@@ -81,6 +81,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         twin: the repeated slice of the baseline.
         seconds: length of the stretch.
         requests: what is to be sent.
+        closed: a closed load: each tab waits for the answer, then as long as the plan has between the two requests,
+            and only then sends the next one; what does not fit into the stretch is never sent. The opposite of what
+            the lab measures with, and what most load tools do: see `docs/load.md`.
     """
 
     scenario: str
@@ -89,6 +92,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     twin: bool = False
     seconds: float
     requests: list[PlannedRequest]
+    closed: bool = False
 
     @property
     def scheduled(self) -> int:

@@ -197,6 +197,7 @@ class Walk:
         self.exchanges: list[Exchange] = []
         self.sent = 0
         self.retries = 0
+        self.omitted = 0
         self._drained_ns = 0
 
     def run(self, start_ns: int) -> None:
@@ -207,12 +208,33 @@ class Walk:
         """
         patience_seconds = self.plan.seconds + self.arm.target.timeout_seconds
         self._drained_ns = start_ns + round(patience_seconds * SECOND_NS)
+        if self.plan.closed:
+            self._run_closed(start_ns)
+            return
         for planned in self.requests:
-            intended_ns = start_ns + round(planned.at_seconds * SECOND_NS)
-            slept = _sleep_until(intended_ns)
-            done = self._send(Exchange(planned=planned, f=planned.f, slept=slept, intended_ns=intended_ns))
-            if planned.followed:
-                self._send(Exchange(planned=planned, f="view", follow=True, intended_ns=done.t1_ns))
+            self._send_planned(planned, start_ns + round(planned.at_seconds * SECOND_NS))
+
+    def _run_closed(self, start_ns: int) -> None:
+        """Send each request as long after the last answer as the plan has it after the last request.
+
+        Its clock starts when it is sent, as in most load tools: nobody knows that it should have been sent before.
+        """
+        answered_ns, last_seconds = start_ns, 0.0
+        for number, planned in enumerate(self.requests):
+            due_ns = answered_ns + round((planned.at_seconds - last_seconds) * SECOND_NS)
+            if due_ns >= start_ns + round(self.plan.seconds * SECOND_NS):
+                self.omitted = sum(1 + left.followed for left in self.requests[number:])
+                return
+            answered_ns = self._send_planned(planned, due_ns).t1_ns
+            last_seconds = planned.at_seconds
+
+    def _send_planned(self, planned: PlannedRequest, intended_ns: int) -> Exchange:
+        """Send a request at its time, and the view that follows it, if so; return the last exchange."""
+        slept = _sleep_until(intended_ns)
+        done = self._send(Exchange(planned=planned, f=planned.f, slept=slept, intended_ns=intended_ns))
+        if not planned.followed:
+            return done
+        return self._send(Exchange(planned=planned, f="view", follow=True, intended_ns=done.t1_ns))
 
     def _send(self, exchange: Exchange) -> Exchange:
         """Send a request, again and again while it meets a conflict; each time is an exchange of its own."""

@@ -66,6 +66,7 @@ class Report(msgspec.Struct, tag=True):
     scheduled: int = 0
     sent: int = 0
     retries: int = 0
+    omitted: int = 0
 
 
 class Failure(msgspec.Struct, tag=True):
