@@ -358,3 +358,24 @@ def test_names_become_safe():
     """Whatever a cluster is called, its files, tables and keys have plain names."""
     assert safe_name("all-to-all with affinity") == "all_to_all_with_affinity"
     assert safe_name("Redis: blob/ü") == "redis_blob"
+
+
+def test_servers_that_stand_further_apart_wait_for_each_other(lab):
+    """Through an emulated link a synchronous save takes its round trip; nobody joins there, and the link goes along."""
+    spec = ClusterSpec(
+        name="far apart", strategy="all-to-all", servers=2, replication="sync", peer_delay_seconds=0.15
+    )  # fmt: skip
+    (cluster,) = lab.start(spec)
+    first, second = cluster.servers
+    with requests.Session() as shopper:
+        add(shopper, first.url, "a")
+        began = time.monotonic()
+        add(shopper, first.url, "b")
+        assert time.monotonic() - began >= 2 * 0.15
+        lines = shopper.get(f"{second.url}/api/cart", timeout=5).json()["cart"]
+    assert {line["token"] for line in lines} == {"a", "b"}
+    with pytest.raises(LabError, match="emulated link"):
+        cluster.add_server()
+    link = cluster._link.pid
+    lab.stop(cluster)
+    assert alive([link]) == []

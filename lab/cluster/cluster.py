@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from lab.cluster.spec import safe_name
+from lab.engines.delay import DelayedLink
 from lab.engines.nginx import Nginx
 from lab.engines.ports import HOST, bound_socket
 from lab.errors import LabError, PortsExhausted, ServerFailed
@@ -80,12 +81,20 @@ _QUIET = msgspec.json.Decoder(dict[str, bool])
 
 
 class Server:
-    """One web server of a cluster, by name; a new process may take its place (`Cluster.restart`)."""
+    """One web server of a cluster, by name; a new process may take its place (`Cluster.restart`).
+
+    Attributes:
+        name: `web-1` and so on.
+        url: where it serves shoppers, past the balancer.
+        internal_url: where it serves its peers and the lab.
+        peer_url: where its peers reach it: the same, or an emulated link.
+    """
 
     def __init__(self, name: str, public: int, internal: int) -> None:
         self.name = name
         self.url = f"http://{HOST}:{public}"
         self.internal_url = f"http://{HOST}:{internal}"
+        self.peer_url = self.internal_url
         self.process: ServerProcess
 
     @property
@@ -127,6 +136,7 @@ class Cluster:
         self.cookie_name = f"session_{sha256(f'{lab.id} {spec.name}'.encode()).hexdigest()[:8]}"
         self.servers: tuple[Server, ...] = ()
         self._drained: set[Server] = set()
+        self._link: DelayedLink | None = None
         self.balancer: Nginx
 
     @property
@@ -159,6 +169,7 @@ class Cluster:
                 Server(f"web-{number}", _port(public), _port(internal))
                 for number, (public, internal) in enumerate(sockets, start=1)
             )
+            self._move_apart()
             for server, (public, internal) in zip(self.servers, sockets, strict=True):
                 server.process = self._lab.fork_server.fork(self._plan(server), public, internal)
         self._balance()
@@ -240,8 +251,10 @@ class Cluster:
         fails to start is gone, and the balancer has never heard of it.
 
         Raises:
-            LabError: it does not start, or another server or the balancer fails.
+            LabError: it does not start, or another server or the balancer fails; or the link is an emulated one.
         """
+        if self._link:
+            raise LabError(f"{self.spec.name}: its servers talk through an emulated link, which no other one can join")
         with ExitStack() as stack:
             public, internal = (stack.enter_context(bound_socket()) for _ in range(2))
             server = Server(f"web-{len(self.servers) + 1}", _port(public), _port(internal))
@@ -308,6 +321,18 @@ class Cluster:
             process.terminate()
         for process in started:
             process.close()
+        if self._link:
+            self._link.stop()
+
+    def _move_apart(self) -> None:
+        """Put an emulated link between the servers: each is reached by its peers through a relay of its own."""
+        if self.spec.peer_delay_seconds > 0:
+            targets = [(HOST, _port_of(server.internal_url)) for server in self.servers]
+            self._link = DelayedLink.start(
+                self._lab.keeper, f"link-{self._name}", targets, self.spec.peer_delay_seconds
+            )
+            for server, port in zip(self.servers, self._link.ports, strict=True):
+                server.peer_url = f"http://{HOST}:{port}"
 
     def _balance(self) -> None:
         self.balancer = Nginx.start(
@@ -365,7 +390,7 @@ class Cluster:
             timeout_seconds=spec.timeout_seconds,
             redis_url=redis.url if redis else None,
             database_url=make_conninfo(self._lab.postgresql.url, **self._of_sessions()),
-            peers=tuple(Peer(each.name, each.internal_url) for each in servers if each is not server),
+            peers=tuple(Peer(each.name, each.peer_url) for each in servers if each is not server),
             peer_secret=self._peer_secret,
             replication=spec.replication,
         )

@@ -32,6 +32,8 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
         timeout_seconds: the longest that a store operation may take; under the balancer's own patience.
         cache: of the shop's catalogue, without address and prefix: the lab fills those in; None for a shop without.
         commit: how durable a save is under `database`; the shop's own orders stay as durable as they were.
+        peer_delay_seconds: how long each direction between two servers takes: an emulated link. Bytes between servers
+            are not to be counted then, and nobody can join.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 2.0
     cache: CacheSettings | None = None
     commit: Commit = "on"
+    peer_delay_seconds: float = 0.0
 
     @property
     def sticky(self) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,6 +19,17 @@ from lab.engines.ports import free_port
 from tests.processes import alive
 
 PATIENCE_SECONDS = 60.0
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from lab.engines.delay import DelayedLink
+from lab.engines.keeper import Keeper
+
+with Keeper(Path(sys.argv[1])) as keeper:
+    print(DelayedLink.start(keeper, "link", [("127.0.0.1", 1)], 0.001).pid, flush=True)
+    signal.pause()
+"""
 
 
 @pytest.fixture
@@ -167,3 +181,17 @@ def test_nothing_of_a_stopped_link_stays(link_to):
             assert end.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
         dial(link.ports[0])
+
+
+def test_a_link_does_not_outlive_a_killed_lab(tmp_path):
+    """`kill -9` of the lab ends it, too."""
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as lab:
+        pid = int(lab.stdout.readline())
+        assert alive([pid]) == [pid]
+        lab.send_signal(signal.SIGKILL)
+        lab.wait()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while alive([pid]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
