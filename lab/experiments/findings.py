@@ -11,6 +11,7 @@ import numpy as np
 from lab import samples, statistics
 from lab.consistency.checks import check
 from lab.consistency.history import write_history
+from lab.experiments.columns import columns_of, is_failed
 from lab.experiments.facts import judged, outline
 from lab.experiments.timed import LATENESS_LIMIT_MS
 from lab.experiments.usage import detail, per_request, shared_store
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from lab.experiments.measured import Measured
     from loadtests.recorder import Operation
 
+__all__ = ["CONTROL", "SAME_LIMIT", "assemble", "is_failed"]
+
 CONTROL = "isolated"
 """The strategy that shows the problem: it serves empty carts, so its latency is compared with nobody's."""
 
@@ -34,8 +37,6 @@ SAME_LIMIT = 0.10
 
 SHOWN_SESSIONS = 40
 """So many sessions are drawn in the picture of who holds what."""
-
-_SERVER_ERROR = 500
 
 
 def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
@@ -77,57 +78,7 @@ def _samples(measured: Measured, control: Sequence[Operation]) -> samples.Sample
     """Put the requests of the timed blocks into columns; those of the control, which has no blocks, as block -1."""
     rows = [(piece.position, operation) for piece in measured.timed.slices for operation in piece.operations]
     rows += [(-1, operation) for operation in control if operation.phase == "main" and operation.scenario == "shopping"]
-    operations = [operation for _, operation in rows]
-    arms, arm = _coded(operation.arm for operation in operations)
-    fs, f = _coded(operation.f for operation in operations)
-    servers, server = _coded(operation.server or "-" for operation in operations)
-    sent = np.array([operation.t0_ns for operation in operations]) / 1e9
-    answered = np.array([operation.t1_ns for operation in operations]) / 1e9
-    service = np.array([operation.t1_ns - operation.t0_ns for operation in operations]) / 1e6
-    late = np.array([operation.t0_ns - operation.intended_ns for operation in operations]) / 1e6
-    block = np.array([operation.block if position >= 0 else -1 for position, operation in rows])
-    slept = np.array([operation.slept for operation in operations])
-    starts = _slice_starts(operations)
-    return samples.Samples(
-        arms=arms,
-        fs=fs,
-        server_names=servers,
-        arm=arm,
-        block=block,
-        position=np.array([position for position, _ in rows]),
-        twin=np.array([operation.twin for operation in operations]),
-        f=f,
-        intended_s=np.array([(o.intended_ns - starts[_slice_of(o)]) / 1e9 for o in operations]),
-        latency_ms=np.where(slept, service, service + late),
-        service_ms=service,
-        slowness=np.where(block >= 0, measured.pace.slowness(sent, answered), 1.0),
-        lateness_ms=np.where(slept, late, np.nan),
-        ok=np.array([operation.outcome == "ok" for operation in operations]),
-        failed=np.array([is_failed(operation) for operation in operations]),
-        server=server,
-    )
-
-
-def _coded(names: Iterable[str]) -> tuple[Any, Any]:
-    values, index = np.unique(np.array(list(names), dtype=np.str_), return_inverse=True)
-    return values, index
-
-
-def _slice_of(operation: Operation) -> tuple[str, bool, int]:
-    return operation.arm, operation.twin, operation.block
-
-
-def _slice_starts(operations: Iterable[Operation]) -> dict[tuple[str, bool, int], int]:
-    starts: dict[tuple[str, bool, int], int] = {}
-    for operation in operations:
-        key = _slice_of(operation)
-        starts[key] = min(starts.get(key, operation.intended_ns), operation.intended_ns)
-    return starts
-
-
-def is_failed(operation: Operation) -> bool:
-    """Say whether a request failed: a transport error or a 5xx. A 401 from a lost session is a finding, no failure."""
-    return operation.status == 0 or operation.status >= _SERVER_ERROR
+    return columns_of(rows, measured.pace)
 
 
 def _validity(measured: Measured, columns: samples.Samples) -> dict[str, Any]:
