@@ -52,13 +52,14 @@ _POLL_SECONDS = (0.002, 0.02)
 
 _FILL = """
 -- KEYS: the entry, its lease, then of each product that it shows: the version, the list of entries
--- ARGV: the lease's token, the life in ms, the value, then of each product: the version that was read
+-- ARGV: the lease's token, the life in ms, the value, whether to list it, then of each product: the version read
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 for i = 3, #KEYS, 2 do
   local written = redis.call('GET', KEYS[i])
-  if written and (written == 'writing' or tonumber(written) > tonumber(ARGV[3 + (i - 1) / 2])) then return 0 end
+  if written and (written == 'writing' or tonumber(written) > tonumber(ARGV[4 + (i - 1) / 2])) then return 0 end
 end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
+if ARGV[4] == '0' then return 1 end
 for i = 4, #KEYS, 2 do
   redis.call('SADD', KEYS[i], KEYS[1])
   if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
@@ -67,14 +68,14 @@ return 1
 """
 
 _WRITE = """
--- KEYS: the product's version, the list of entries that show it
+-- KEYS: the product's version, the list of entries that show it, its own entry
 -- ARGV: 'writing' or the version that was written, how long to remember that in ms
 local known = tonumber(redis.call('GET', KEYS[1]) or '')
 if not (known and tonumber(ARGV[1]) and known > tonumber(ARGV[1])) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
 for _, entry in ipairs(redis.call('SMEMBERS', KEYS[2])) do redis.call('DEL', entry) end
-redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[2], KEYS[3])
 """
 
 
@@ -110,11 +111,13 @@ class Fresh(msgspec.Struct, frozen=True):
     Attributes:
         value: as it is to be cached.
         shows: the products it shows, each with the version that was read.
+        listed: whether to list it among the entries that show them; a product's own entry is found without.
         seconds: how long it may be cached; None for the usual time.
     """
 
     value: bytes
     shows: Mapping[int, int]
+    listed: bool = True
     seconds: float | None = None
 
 
@@ -167,13 +170,18 @@ class Cache:
         self._keep(entry, token, fresh)
         return fresh.value, outcome
 
-    def writing(self, product: int) -> None:
-        """Delete what shows a product and cache nothing of it until it is `written`. Call it before the write."""
-        self._note(product, "writing", WRITING_SECONDS)
+    def writing(self, product: int, key: str) -> None:
+        """Delete what shows a product and cache nothing of it until it is `written`. Call it before the write.
 
-    def written(self, product: int, version: int) -> None:
-        """Delete what shows a product, and from now on cache this version of it or a newer one."""
-        self._note(product, str(version), WRITTEN_SECONDS)
+        Args:
+            product: its number.
+            key: of its own entry.
+        """
+        self._note(product, key, "writing", WRITING_SECONDS)
+
+    def written(self, product: int, key: str, version: int) -> None:
+        """Delete what shows a product, and from now on cache this version of it or a newer one; see `writing`."""
+        self._note(product, key, str(version), WRITTEN_SECONDS)
 
     def _look(self, entry: str, token: str) -> tuple[bytes | None, Outcome]:
         """Return the entry if it is there or comes while another fills; `miss` is the caller's leave to fill it."""
@@ -201,7 +209,7 @@ class Cache:
         seconds = (fresh.seconds or self.settings.ttl_seconds) * random.uniform(*self._spread())  # noqa: S311
         shows = fresh.shows if self.settings.delete_on_write else {}
         keys = [entry, _lease(entry), *(name for product in shows for name in self._names(product))]
-        arguments: list[Any] = [token, max(1, round(1000 * seconds)), fresh.value, *shows.values()]
+        arguments: list[Any] = [token, max(1, round(1000 * seconds)), fresh.value, int(fresh.listed), *shows.values()]
         with suppress(CacheDown):
             self._ask(lambda: self._fill(keys, arguments))
 
@@ -214,10 +222,11 @@ class Cache:
             if self._ask(lambda: self._redis.get(_lease(entry))) == token.encode():
                 self._ask(lambda: self._redis.delete(_lease(entry)))
 
-    def _note(self, product: int, what: str, seconds: float) -> None:
+    def _note(self, product: int, key: str, what: str, seconds: float) -> None:
         if self.settings.delete_on_write:
+            keys = [*self._names(product), f"{self.settings.prefix}{key}"]
             with suppress(CacheDown):  # then time alone ends what is stale
-                self._ask(lambda: self._write(list(self._names(product)), [what, round(1000 * seconds)]))
+                self._ask(lambda: self._write(keys, [what, round(1000 * seconds)]))
 
     def _names(self, product: int) -> tuple[str, str]:
         return f"{self.settings.prefix}version:{product}", f"{self.settings.prefix}entries:{product}"

@@ -62,10 +62,10 @@ class CachedCatalogue(Catalogue):
             try:
                 product, version = self.versioned_product(number)
             except UnknownProduct:
-                return Fresh(_UNKNOWN, {}, self._cache.settings.unknown_seconds)
-            return Fresh(_ENCODER.encode(product), {number: version})
+                return Fresh(_UNKNOWN, {}, seconds=self._cache.settings.unknown_seconds)
+            return Fresh(_ENCODER.encode(product), {number: version}, listed=False)
 
-        value = self._through(f"product:{number}", fetch)
+        value = self._through(_key(number), fetch)
         if value == _UNKNOWN:
             raise UnknownProduct(f"there is no product {number}")
         return _DETAILS.decode(value)
@@ -83,15 +83,21 @@ class CachedCatalogue(Catalogue):
         kind = "thorough" if thorough else "search"
         return _PRODUCTS.decode(self._through(f"{kind}:{' '.join(words)}", fetch))
 
-    def reprice(self, number: int, price_cents: int) -> int:
+    def reprice(self, number: int, price_cents: int, committed: Callable[[], object] = lambda: None) -> int:
         """Change a price; what is cached of the product is deleted before and after.
 
         Deleting after alone would leave a moment in which the old price is still served; before alone, a reader could
         cache the old price again.
+
+        Args:
+            number: which product.
+            price_cents: its new price.
+            committed: called as soon as PostgreSQL has it, and the cache has not been told.
         """
-        self._cache.writing(number)
+        self._cache.writing(number, _key(number))
         version = super().reprice(number, price_cents)
-        self._cache.written(number, version)
+        committed()
+        self._cache.written(number, _key(number), version)
         return version
 
     def _through(self, key: str, fetch: Callable[[], Fresh]) -> bytes:
@@ -110,3 +116,7 @@ class CachedCatalogue(Catalogue):
             self._origin.failed()
             raise
         self._origin.worked()
+
+
+def _key(number: int) -> str:
+    return f"product:{number}"
