@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 
 from lab import statistics
-from lab.experiments.findings import is_failed
+from lab.experiments.columns import is_failed
 from lab.experiments.order import balanced_order
-from lab.experiments.timed import FOREIGN_LIMIT, LATENESS_LIMIT_MS, REDO_SHARE, STEAL_LIMIT, Slice
+from lab.experiments.timed import FOREIGN_LIMIT, REDO_SHARE, STEAL_LIMIT, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,11 +46,9 @@ _MISSES = 2
 _HOPELESS = 10
 """A 95th percentile of so many limits ends it at once: the next level would only wait longer."""
 
-_GENERATOR_FULL = 0.9
-"""Share of one CPU at which the generator, a process of one thread, has nothing left."""
-
-_MACHINE_FULL = 0.9
-"""Below this share of all CPUs' time, a late generator has not been kept from running by the servers."""
+GENERATOR_FULL = 0.9
+"""Share of one CPU at which the generator, a process of one thread, has nothing left. Where it is late although it has,
+it waits for a CPU like everybody: that is a full machine, the generator on it."""
 
 _NEAR = (0.8, 1.15)
 _HALF = (0.4, 0.65)
@@ -310,8 +308,7 @@ def _outcome(point: Point, limit_ms: float) -> Outcome:
     p95 = point.latency_ms["p95"]
     if p95 is not None and p95 < limit_ms:
         return "kept"
-    late = point.late_ms > LATENESS_LIMIT_MS and point.busy < _MACHINE_FULL
-    return "generator" if point.generator_busy > _GENERATOR_FULL or late else "missed"
+    return "generator" if point.generator_busy > GENERATOR_FULL else "missed"
 
 
 def _climb(measure: _Measure, arms: Sequence[str], how: Search, seed: int) -> None:
@@ -417,14 +414,22 @@ def cpu_at(points: Iterable[Point], arm: str, capacity_rps: float, *, knee: bool
         knee: near the capacity, else at half of it.
     """
     own = [point for point in points if point.arm == arm and point.requests]
-    if not own:
-        return None
-    low, high = _NEAR if knee else _HALF
-    chosen = [point for point in own if low <= point.load_rps / capacity_rps <= high]
-    aim = capacity_rps * (1.0 if knee else 0.5)
-    chosen = chosen or [min(own, key=lambda point: abs(log(point.load_rps / aim)))]
+    chosen = near(own, capacity_rps) if knee else _around(own, capacity_rps, _HALF, 0.5)
     requests = sum(point.requests for point in chosen)
+    if not requests:
+        return None
     return {name: sum(point.cpu_ms[name] * point.requests for point in chosen) / requests for name in COMPONENTS}
+
+
+def near(points: Sequence[Point], capacity_rps: float) -> list[Point]:
+    """Return the points near a capacity, or else the nearest one."""
+    return _around(points, capacity_rps, _NEAR, 1.0)
+
+
+def _around(points: Sequence[Point], capacity_rps: float, ends: tuple[float, float], aim: float) -> list[Point]:
+    low, high = ends
+    chosen = [point for point in points if low <= point.load_rps / capacity_rps <= high]
+    return chosen or sorted(points, key=lambda point: abs(log(point.load_rps / (aim * capacity_rps))))[:1]
 
 
 def bounds_rps(cpu_ms: dict[str, float], *, cpus: int, servers: int) -> dict[str, float]:
