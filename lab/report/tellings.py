@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODULES = {
     "compare": "lab.report.compare",
     "failover": "lab.report.failover",
+    "saturation": "lab.report.saturation",
 }
 """Experiment to the module that tells its runs in words; its charts stand in `lab.report.charts`."""
 

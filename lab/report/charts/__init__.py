@@ -16,6 +16,7 @@ from lab.report.charts import (
     failover,
     noise,
     ratios,
+    saturation,
     servers,
     storage,
     tail,
@@ -50,6 +51,7 @@ COMPARE: dict[str, Draw] = {
 CHARTS: dict[str, dict[str, Draw]] = {
     "compare": COMPARE,
     "failover": failover.CHARTS,
+    "saturation": saturation.CHARTS,
 }
 """Experiment to its charts by name, in the order of the page."""
 
