@@ -2,6 +2,7 @@
 
 from lab.cluster.cluster import Cluster, Counters, Server
 from lab.cluster.lab import Lab
-from lab.cluster.spec import ClusterSpec
+from lab.cluster.spec import ClusterSpec, Commit
+from lab.engines.redis import Promise
 
-__all__ = ["Cluster", "ClusterSpec", "Counters", "Lab", "Server"]
+__all__ = ["Cluster", "ClusterSpec", "Commit", "Counters", "Lab", "Promise", "Server"]

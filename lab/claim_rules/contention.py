@@ -1,0 +1,104 @@
+"""The claim that a contention run judges: do sessions in the service's own database slow the whole service?"""
+
+from __future__ import annotations
+
+from lab.claim_rules.judgement import ClaimVerdict, Judgement, Results, absent, at, interval_of, n, numbers_of, times
+from lab.statistics import CROWDED, Interval
+
+HOLDS_FROM = 1.10
+"""At least this many times as long at one load at least: it slows the whole service."""
+
+FAILS_TO = 1.05
+"""At most this many times as long at every load: it does not."""
+
+
+def database_slows(results: Results) -> Judgement:
+    """Judge the 95th percentile of the catalogue's pages, `database` to `redis`, at every load that is not crowded."""
+    points = at(results, "contention", "points")
+    if not points:
+        return absent("the catalogue's pages under database and redis")
+    judged = {_name(point): ratio for point in points if _counts(point) and (ratio := interval_of(point.get("ratio")))}
+    left = len(points) - len(judged)
+    if not judged:
+        text = f"At none of {n(len(points))} loads was total CPU use below {100 * CROWDED:.0f} %, so nothing is judged."
+        return Judgement("cannot tell", text, {"judged": 0, "not_judged": left})
+    verdict = _verdict(list(judged.values()))
+    shown = max(judged, key=lambda name: _decides(judged[name], verdict))
+    numbers = {"judged": len(judged), "not_judged": left, **numbers_of("ratio", judged[shown])}
+    numbers |= {"holds_from": HOLDS_FROM, "fails_to": FAILS_TO}
+    evidence = (
+        f"{_looks(len(judged), left)} {_found(judged, verdict)}: 95th percentile of the catalogue's pages, database ÷ "
+        f"redis, {times(judged[shown])} at {shown}{_for_all(points, verdict)}.{_full(points)}"
+    )
+    return Judgement(verdict, evidence, numbers)
+
+
+def _counts(point: Results) -> bool:
+    return point.get("cpu_share") is not None and point["cpu_share"] < CROWDED
+
+
+def _name(point: Results) -> str:
+    return f"{n(point['load_rps'])} requests/s{' with the report' if point['report'] else ''}"
+
+
+def _slower(ratio: Interval) -> bool:
+    return ratio.low is not None and ratio.low >= HOLDS_FROM
+
+
+def _alike(ratio: Interval) -> bool:
+    return ratio.high is not None and ratio.high <= FAILS_TO
+
+
+def _verdict(ratios: list[Interval]) -> ClaimVerdict:
+    if any(map(_slower, ratios)):
+        return "holds"
+    return "does not hold" if all(map(_alike, ratios)) else "cannot tell"
+
+
+def _decides(ratio: Interval, verdict: ClaimVerdict) -> float:
+    """Return how much a load speaks for the claim: by the end of the interval that decided, or by the estimate."""
+    end = ratio.low if verdict == "holds" else ratio.high if verdict == "does not hold" else None
+    return ratio.estimate if end is None else end
+
+
+def _looks(judged: int, left: int) -> str:
+    crowded = f"; {n(left)} more, with {100 * CROWDED:.0f} % total CPU or above, not" if left else ""
+    return f"{n(judged)} load{'s' if judged != 1 else ''} judged{crowded}."
+
+
+def _found(judged: dict[str, Interval], verdict: ClaimVerdict) -> str:
+    slower = sum(map(_slower, judged.values()))
+    if verdict == "holds":
+        return f"Slower at {n(slower)} of them, most surely"
+    if verdict == "does not hold":
+        return "About the same or faster at each; the slowest"
+    if all(ratio.low is None for ratio in judged.values()):
+        return "Too few blocks for an interval; the largest ratio"
+    return (
+        f"At none the whole interval at {HOLDS_FROM:.2f} or above, nor at all at {FAILS_TO:.2f} or below; the largest"
+    )
+
+
+def _for_all(points: list[Results], verdict: ClaimVerdict) -> str:
+    """Say whether a verdict of `holds` outlives the wider intervals that several looks at once ask for."""
+    if verdict != "holds":
+        return ""
+    wide = [interval_of(point.get("ratio_for_all")) for point in points if _counts(point)]
+    stays = any(ratio is not None and _slower(ratio) for ratio in wide)
+    return f"; with intervals widened for so many looks at once it {'stays' if stays else 'would not stay'}"
+
+
+def _full(points: list[Results]) -> str:
+    """Say at which load a core of PostgreSQL would be full, from its CPU time per request at the highest load."""
+    judged = [point for point in points if _counts(point) and not point["report"]]
+    if not judged:
+        return ""
+    last = max(judged, key=lambda point: float(point["load_rps"]))
+    cost = {arm: at(last, "arms", arm, "cpu_ms_per_request", "postgresql") for arm in ("database", "redis")}
+    if not all(cost.values()):
+        return ""
+    return (
+        f" At {_name(last)} PostgreSQL spends {cost['database']:.2f} ms of CPU time per request with sessions and "
+        f"{cost['redis']:.2f} ms without: one core of it would be full at about {n(1000 / cost['database'])} "
+        f"instead of {n(1000 / cost['redis'])} requests/s (modelled)."
+    )
