@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lab.claim_rules import compare, failover
+from lab.claim_rules import compare, contention, failover
 from lab.claim_rules.judgement import Judgement, Results
 
 Rule = Callable[[Results], Judgement]
@@ -127,6 +127,9 @@ CLAIMS: tuple[Claim, ...] = (
         "Sessions in the service's own database slow the whole service.",
         "데이터베이스를 세션 스토어로 사용하면 서비스 전반적인 응답 속도 저하를 유발할 수 있다.",
         ("contention",),
+        "It would hold where the database is busier than anything else: with servers enough on machines of their own "
+        "to fill its processors, or a disk that takes milliseconds to keep a commit.",
+        {"contention": contention.database_slows},
     ),
     Claim(
         "redis-solves",

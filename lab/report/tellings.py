@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 MODULES = {
     "compare": "lab.report.compare",
+    "contention": "lab.report.contention",
     "failover": "lab.report.failover",
     "saturation": "lab.report.saturation",
+    "redis-speed": "lab.report.redis_speed",
+    "lecture": "lab.report.lecture",
 }
 """Experiment to the module that tells its runs in words; its charts stand in `lab.report.charts`."""
 
