@@ -236,6 +236,9 @@ class Cache:
             raise CacheDown
         try:
             answer = question()
+        except redis.ResponseError as error:  # it answers: it has no room, say
+            self._breaker.worked()
+            raise CacheDown from error
         except redis.RedisError as error:
             self._breaker.failed()
             raise CacheDown from error

@@ -203,10 +203,12 @@ CATEGORIES = tuple(_RANGES)
 
 
 def searches() -> tuple[str, ...]:
-    """Return what visitors may search for: every kind in every variety, such as `smoked oolong`."""
-    return tuple(
-        f"{variety} {kind}".lower() for shelf in _RANGES.values() for kind in shelf.kinds for variety in shelf.varieties
-    )
+    """Return what visitors may search for: a kind, a variety, or one with the other, such as `smoked oolong`."""
+    found = []
+    for shelf in _RANGES.values():
+        found += [*shelf.kinds, *shelf.varieties]
+        found += [f"{variety} {kind}" for kind in shelf.kinds for variety in shelf.varieties]
+    return tuple(dict.fromkeys(text.lower().replace("-", " ").replace("'", " ") for text in found))
 
 
 def generate(count: int, seed: int) -> Iterator[NewProduct]:
