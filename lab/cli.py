@@ -22,6 +22,8 @@ from strategies.contract import SessionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lab.experiments.facts import Asked
+
 INTERRUPTED = 130
 """What shells report for a command that ended by Ctrl-C."""
 
@@ -94,15 +96,11 @@ def cli() -> None:
 @_WRITES
 @_REPLICATION
 @_OUT
-def compare(*, quick: bool, full: bool, blocks: int | None, **options: Any) -> None:
+def compare(*, quick: bool, full: bool, **options: Any) -> None:
     """Measure the strategies side by side and write a report."""
-    from lab.experiments import compare as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
-
     if quick and full:
         raise click.UsageError("--quick and --full exclude each other: choose one.")
-    size = "quick" if quick else "full" if full else "default"
-    settings = experiment.settings(size=size, blocks=blocks, command=_command_line(), **options)
-    experiment.run(settings, Console())
+    _carry_out("compare", quick=quick, full=full, **options)
 
 
 @cli.command()
@@ -121,6 +119,22 @@ def compare(*, quick: bool, full: bool, blocks: int | None, **options: Any) -> N
 def failover(*, quick: bool, **options: Any) -> None:
     """Kill and stop servers and engines under load: what is lost, and for how long."""
     _carry_out("failover", quick=quick, **options)
+
+
+@cli.command()
+@click.option("--quick", is_flag=True, help="At most ten minutes: every experiment in its quick size.")
+@_SEED
+@_OUT
+@click.option("--fresh", is_flag=True, help="Begin anew, also where an unfinished lecture could be continued.")
+def lecture(*, quick: bool, seed: int, **options: Any) -> None:
+    """Carry out every experiment in turn, and put what they found on one page."""
+    from lab.experiments import lecture as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
+
+    arguments = [*(["--quick"] if quick else []), f"--seed={seed}"]
+    parts = {door: _asked(door, arguments) for door in experiment.EXPERIMENTS if door in cli.commands}
+    size = "quick" if quick else "default"
+    settings = experiment.settings(parts=parts, size=size, seed=seed, command=_command_line(), **options)
+    experiment.run(settings, Console())
 
 
 @cli.command()
@@ -158,11 +172,23 @@ def up(strategy: tuple[str, ...], **options: Any) -> None:
     run(strategy[0], Console(), **options)
 
 
-def _carry_out(module: str, *, quick: bool, **options: Any) -> None:
-    """Run an experiment that comes in two sizes."""
+def _carry_out(module: str, **options: Any) -> None:
+    """Run an experiment."""
     experiment = importlib.import_module(f"lab.experiments.{module}")  # numpy loads only for a run
-    settings = experiment.settings(size="quick" if quick else "default", command=_command_line(), **options)
-    experiment.run(settings, Console())
+    experiment.run(_settings(module, command=_command_line(), **options), Console())
+
+
+def _asked(door: str, arguments: Sequence[str]) -> Asked:
+    """Return what a door asks of its experiment when it is called with these arguments."""
+    context = cli.commands[door].make_context(door, list(arguments))
+    return _settings(door.replace("-", "_"), command=" ".join(["python -m lab", door, *arguments]), **context.params)
+
+
+def _settings(module: str, *, quick: bool, full: bool = False, **options: Any) -> Asked:
+    """Return what an experiment is asked: the size for its flags, and the options as they are."""
+    size = "quick" if quick else "full" if full else "default"
+    settings: Asked = importlib.import_module(f"lab.experiments.{module}").settings(size=size, **options)
+    return settings
 
 
 def _command_line() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lab.errors import LabError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LEAST_FREE_BYTES = 500 * 1024 * 1024
@@ -21,12 +22,13 @@ class RunFolderError(LabError):
     """The run's folder cannot be made or written."""
 
 
-def create(out: Path, experiment: str) -> Path:
+def create(out: Path, experiment: str, *, rooms: Sequence[str] = ("charts", "engines")) -> Path:
     """Make a fresh folder `<out>/<experiment>-<UTC time>` and return it.
 
     Args:
         out: where runs are kept; made if it is missing.
         experiment: which experiment this is a run of.
+        rooms: folders to make in it.
 
     Raises:
         RunFolderError: `out` cannot be written, or the disk is nearly full.
@@ -35,13 +37,13 @@ def create(out: Path, experiment: str) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder = _make_unique(out, f"{experiment}-{stamp}")
-        (folder / "charts").mkdir()
-        (folder / "engines").mkdir()
+        for room in rooms:
+            (folder / room).mkdir()
     except OSError as error:
         raise _cannot_write(out, error) from error
     free = os.statvfs(folder)
     if free.f_bavail * free.f_frsize < LEAST_FREE_BYTES:
-        _remove_empty(folder)
+        _remove_empty(folder, rooms)
         needed, have = LEAST_FREE_BYTES >> 20, free.f_bavail * free.f_frsize >> 20
         raise RunFolderError(
             f"the disk under {out} is nearly full: a run needs {needed} MiB free, there are {have} MiB. "
@@ -62,8 +64,8 @@ def _make_unique(out: Path, name: str) -> Path:
     raise RunFolderError(f"a hundred runs called {name} stand in {out} already: move some away.")
 
 
-def _remove_empty(folder: Path) -> None:
-    for path in (folder / "charts", folder / "engines", folder):
+def _remove_empty(folder: Path, rooms: Sequence[str]) -> None:
+    for path in (*(folder / room for room in rooms), folder):
         path.rmdir()
 
 

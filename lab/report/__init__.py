@@ -14,7 +14,7 @@ __all__ = ["ReportError", "draw", "results"]
 
 
 def draw(run_folder: Path) -> Path:
-    """Draw the charts and the page of a run from its files alone.
+    """Draw the charts and the page of a run from its files alone; of a lecture, those of all its runs, too.
 
     Returns:
         The path of `report.html`.
@@ -23,10 +23,12 @@ def draw(run_folder: Path) -> Path:
         ReportError: the folder holds no results, or cannot be written.
         SamplesError: its samples are damaged.
     """
-    from lab.report import charts, page  # noqa: PLC0415 - see above
+    from lab.report import charts, lecture_page, page  # noqa: PLC0415 - see above
 
     run = results.load(run_folder)
     try:
+        if run.results["experiment"] == "lecture":
+            return lecture_page.draw(run)
         return page.write(run, charts.draw_all(run))
     except OSError as error:
         raise ReportError(f"cannot write the report into {run_folder} ({error.strerror}).") from error

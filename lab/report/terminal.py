@@ -77,7 +77,8 @@ def _show_tables(run: Run, console: Console, width: int) -> None:
         if table.note:
             console.print(Text(_plain(table.note)), width=width)
         console.print()
-    for line in [told.headline(run), *_judged(run), *_remarks(run)]:
+    judged = [] if run.results["experiment"] == "lecture" else _judged(run)  # its table is that of the claims
+    for line in [told.headline(run), *judged, *_remarks(run)]:
         console.print(Text(_plain(line)), width=width)
 
 

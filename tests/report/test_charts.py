@@ -7,6 +7,7 @@ import re
 import struct
 
 import matplotlib as mpl
+import msgspec
 import pytest
 from conftest import VARIANTS
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -58,15 +59,28 @@ def test_captions_are_complete_in_every_kind_of_run(captions, variant):
 
 
 def test_drawing_leaves_two_files_per_chart(made_up):
-    """Each chart is saved as SVG and PNG, and returned with its words."""
+    """Each chart is saved as SVG and PNG, and returned with its words, which are kept beside the charts."""
     run = results.load(made_up("unmeasured"))
     drawn = charts.draw_all(run)
     files = sorted(path.name for path in (run.folder / "charts").iterdir())
     kept = [chart.name for chart in drawn if chart.caption]
-    assert files == sorted(f"{name}.{kind}" for name in kept for kind in ("png", "svg"))
+    assert files == sorted([charts.CAPTIONS, *(f"{name}.{kind}" for name in kept for kind in ("png", "svg"))])
     assert all(chart.missing for chart in drawn if not chart.caption)
     for path in (run.folder / "charts").glob("*.png"):
         assert struct.unpack(">II", path.read_bytes()[16:24]) == (1920, 1080)
+
+
+def test_charts_that_were_drawn_are_read_back_and_others_drawn(made_up, monkeypatch):
+    """A page that shows a run's charts does not draw them again, unless one of their files is missing."""
+    monkeypatch.setitem(charts.CHARTS, "compare", {name: charts.COMPARE[name] for name in ("storage", "cpu")})
+    run = results.load(made_up("unmeasured"))
+    drawn = charts.draw_all(run)
+    picture = run.folder / "charts" / "storage.svg"
+    picture.write_bytes(b"<svg>as it was left</svg>")
+
+    assert charts.drawn_before(run) == [msgspec.structs.replace(drawn[0], svg=picture.read_bytes()), drawn[1]]
+    picture.unlink()
+    assert charts.drawn_before(run) == drawn
 
 
 def test_a_full_run_has_every_chart(captions):
