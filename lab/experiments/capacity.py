@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 LIMIT_MS = 50.0
 """What the 95th percentile of latency must stay below."""
 
+LEAST_REQUESTS = 300
+"""A slice has about so many at least: one in twenty of them are fifteen."""
+
 COMPONENTS = ("servers", "store", "balancer", "generator")
 
 Outcome = Literal["kept", "missed", "generator"]
@@ -61,7 +64,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         start_rps: the ladder's first load, in requests/s.
         factor: from one level to the next.
-        slice_seconds: how long a load must be kept up.
+        slice_seconds: how long a load must be kept up; longer where `LEAST_REQUESTS` need longer.
         passes: how often each arm's bracket is searched; at least 8 make an interval.
         steps: halvings of the bracket in a pass.
         most_rps: no load beyond this.
@@ -75,6 +78,10 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 3
     most_rps: float = 20_000.0
     limit_ms: float = LIMIT_MS
+
+    def seconds(self, load_rps: float) -> float:
+        """Return how long a slice at a load is."""
+        return max(self.slice_seconds, LEAST_REQUESTS / load_rps)
 
 
 class Point(msgspec.Struct, kw_only=True):
@@ -234,7 +241,7 @@ class _Measure:
 
     def _once(self, arm: str, part: str, turn: int, load_rps: float, position: int) -> tuple[Point, Slice]:
         self._on_slice(arm, load_rps)
-        plan = self._next_plan(arm, self._block, load_rps, self._how.slice_seconds)
+        plan = self._next_plan(arm, self._block, load_rps, self._how.seconds(load_rps))
         piece = self._stage.measure(arm, plan, self._block, position)
         self._block += 1
         point = point_of(
@@ -432,20 +439,22 @@ def _around(points: Sequence[Point], capacity_rps: float, ends: tuple[float, flo
     return chosen or sorted(points, key=lambda point: abs(log(point.load_rps / (aim * capacity_rps))))[:1]
 
 
-def bounds_rps(cpu_ms: dict[str, float], *, cpus: int, servers: int) -> dict[str, float]:
+def bounds_rps(cpu_ms: dict[str, float], *, cpus: int, servers: int, others: float = 0.0) -> dict[str, float]:
     """Return the load at which each resource would be busy all the time, by the utilisation law.
 
     Utilisation is load times CPU time per request, and no resource has more than its share of the time: all CPUs
-    together; a web server, one CPU (Python runs one thread at a time); balancer and generator, one CPU each (one
-    process of one thread). Source: Denning and Buzen, "The Operational Analysis of Queueing Network Models" (1978).
+    together, less what other programs use; a web server, one CPU (Python runs one thread at a time); balancer and
+    generator, one CPU each (one process of one thread). Source: Denning and Buzen, "The Operational Analysis of
+    Queueing Network Models" (1978).
 
     Args:
         cpu_ms: CPU time per request by component; leave `generator` out for a generator on another machine.
         cpus: that the machine has.
         servers: web servers.
+        others: share of all CPUs' time that other programs use.
     """
     at_once = {"servers": min(servers, cpus), "balancer": 1, "generator": 1}
-    bounds = {"machine": 1000 * cpus / max(sum(cpu_ms.values()), 1e-9)}
+    bounds = {"machine": 1000 * cpus * (1 - others) / max(sum(cpu_ms.values()), 1e-9)}
     for name, many in at_once.items():
         if cpu_ms.get(name):
             bounds[name] = 1000 * many / cpu_ms[name]

@@ -126,7 +126,9 @@ def _arm(arm: str, measured: Measured, carried: Capacity) -> dict[str, Any]:
     """Return an arm's points, its capacity, what was busy there, and what the utilisation law would have said."""
     found, chosen = measured.found, measured.settings
     points = [point for point in found.points if point.arm == arm]
-    many = {"cpus": os.cpu_count() or 1, "servers": chosen.servers}
+    cpus = os.cpu_count() or 1
+    shares = busy(near(points, carried.estimate), cpus=cpus)
+    many: dict[str, Any] = {"cpus": cpus, "servers": chosen.servers, "others": shares.get("others", 0.0)}
     half = cpu_at(points, arm, carried.estimate, knee=False) or {}
     knee = cpu_at(points, arm, carried.estimate, knee=True) or {}
     ratio = None if arm == BASELINE else capacity_ratio(found, arm, BASELINE)
@@ -135,18 +137,17 @@ def _arm(arm: str, measured: Measured, carried: Capacity) -> dict[str, Any]:
         "capacity": msgspec.to_builtins(carried),
         "capacity_ratio": msgspec.to_builtins(ratio),
         "cpu_ms": {"half": half, "knee": knee},
-        "busy": busy(near(points, carried.estimate), cpus=many["cpus"]),
+        "busy": shares,
         "bounds_rps": bounds_rps(half, **many),
         "bounds_alone_rps": bounds_rps({name: half[name] for name in _SERVING if name in half}, **many),
     }
 
 
 def _told(point: Point) -> dict[str, Any]:
-    """Return a point without the percentiles that its sample does not carry."""
+    """Return a point, without the 99th percentile where its sample does not carry one."""
     told: dict[str, Any] = msgspec.to_builtins(point)
-    for name, p in statistics.PERCENTILES.items():
-        if statistics.carries(point.requests, p) == "none":
-            told["latency_ms"][name] = None
+    if statistics.carries(point.requests, statistics.PERCENTILES["p99"]) == "none":
+        told["latency_ms"]["p99"] = None
     told["disturbed"] = disturbed(point)
     told["generator_late"] = point.late_ms > LATENESS_LIMIT_MS
     return told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.report.tellings import Table
-from lab.report.words import NONE, TIMES, interval, listed, number, percent, sentence
+from lab.report.words import NONE, interval, listed, number, percent, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,12 +148,13 @@ def _capacities(run: Run) -> Table:
     limit = number(run.get("saturation", "limit_ms"), 0)
     return Table(
         title=f"Capacity: the load with a 95th percentile below {limit} ms",
-        columns=("strategy", "requests/s", "kept", "missed", f"{TIMES} sticky", "predicted", "CPU ms", "alone"),
+        columns=("strategy", "requests/s", "kept", "missed", "times sticky", "predicted", "CPU ms", "alone"),
         rows=tuple((name, *_capacity_cells(one)) for name, one in arms(run).items()),
         note="kept, missed: the highest load that kept the limit and the lowest above it that did not (mean of the "
         "passes). predicted: by the utilisation law, from the CPU time per request at about half the load, the load "
-        "generator included. CPU ms: CPU time per request near the capacity, without the load generator. alone: "
-        "modelled, as predicted but with the load generator on another machine.",
+        "generator included, and the CPU time that other programs left. CPU ms: CPU time per request near the "
+        "capacity, without the load generator. alone: modelled, as predicted but with the load generator on another "
+        "machine.",
         wide_only=frozenset({2, 3}),
     )
 

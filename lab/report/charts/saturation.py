@@ -63,14 +63,14 @@ def draw_latency(run: Run, figure: Figure) -> Caption:
         _curves(axes, name, one, limit)
     panels[0].set_yscale("log")
     panels[0].set_xscale("log")
+    panels[0].margins(x=0.09)
     panels[0].set_ylabel("latency from the intended start (ms)", size=9.5)
     figure.draw_without_rendering()
-    for axis in (panels[0].xaxis, panels[0].yaxis):
-        style.log_ticks(axis)
+    style.log_ticks(panels[0].yaxis)
     for axes in panels:
         _few_ticks(axes)
-    figure.supxlabel("offered load (requests/s)", size=9.5, color=style.SOFT)
-    _legend_latency(panels[0], limit)
+        axes.set_xlabel("offered load (requests/s)", size=9)
+    _legend_latency(figure, told, limit)
     return Caption(
         latency_title(told, limit),
         "To the left of the shade shoppers hardly notice the load; to the right of it every request joins a queue, and "
@@ -137,22 +137,25 @@ def _ends(found: Mapping[str, Any]) -> tuple[float, float | None]:
 def _few_ticks(axes: Axes) -> None:
     """Keep ticks whose labels do not run into each other: a panel is narrow."""
     low, high = axes.get_xlim()
-    ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000) if low <= tick <= high]
+    ticks: list[float] = []
+    for steps in ((1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [tick for power in range(5) for step in steps if low <= (tick := step * 10**power) <= high]
+        if len(ticks) > 1:
+            break
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.minorticks_off()
 
 
-def _legend_latency(axes: Axes, limit: float) -> None:
+def _legend_latency(figure: Figure, told: Mapping[str, Mapping[str, Any]], limit: float) -> None:
+    carried_p99 = any(point["latency_ms"]["p99"] for one in told.values() for point in one["points"])
     keys = [
         Line2D([], [], color=style.SOFT, lw=_PERCENTILES["p50"][0], alpha=0.6, label="median"),
         Line2D([], [], color=style.SOFT, lw=_PERCENTILES["p95"][0], marker="o", ms=6, label="95th percentile"),
-        Line2D([], [], color=style.SOFT, lw=_PERCENTILES["p99"][0], ls=":", label="99th"),
+        *([Line2D([], [], color=style.SOFT, lw=_PERCENTILES["p99"][0], ls=":", label="99th")] if carried_p99 else []),
         Line2D([], [], color=style.INK, lw=1, ls=(0, (4, 3)), label=f"limit, {limit:.0f} ms"),
         Patch(fc=style.shade(style.SOFT, 0.25), label="capacity"),
     ]
-    axes.legend(
-        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.09), ncols=5, frameon=False, fontsize=9,
-        columnspacing=1.3, borderaxespad=0,
-    )  # fmt: skip
+    figure.legend(handles=keys, loc="outside upper left", ncols=5, frameon=False, fontsize=9, columnspacing=1.3)
 
 
 def latency_title(told: Mapping[str, Mapping[str, Any]], limit: float) -> str:
@@ -289,9 +292,10 @@ def capacity_title(told: Mapping[str, Mapping[str, Any]]) -> str:
     ranked = sorted(loads, key=lambda name: -loads[name])
     most, least = ranked[0], ranked[-1]
     times = loads[most] / loads[least]
+    (low, _), (_, high) = _ends(told[most]["capacity"]), _ends(told[least]["capacity"])
     if most == least:
         first = f"{most} carries {_round(loads[most])} requests/s"
-    elif times < _SAME:
+    elif times < _SAME or (high is not None and low <= high):
         first = "all strategies carry about the same load"
     else:
         first = f"{most} carries {times:.1f} times the load of {least}"
@@ -302,7 +306,7 @@ def capacity_title(told: Mapping[str, Mapping[str, Any]]) -> str:
         return sentence(first)
     used = float(np.mean([1 - shares["idle"] for shares in ends]))
     biggest = max(PARTS, key=lambda part: -1.0 if part == "idle" else float(np.mean([one[part] for one in ends])))
-    return sentence(f"{first}; there {percent(used)} of the CPU time is used, most of it by {_who(biggest)}")
+    return sentence(f"{first}; at capacity {percent(used)} of the CPU time is used, most by {_who(biggest)}")
 
 
 def _who(part: str) -> str:
@@ -384,13 +388,18 @@ def draw_freeze(run: Run, figure: Figure) -> Caption:
     if not all(len(values) for values in curves.values()):
         raise NothingToDraw("A client got no answer at all.")
     ends = {name: _curve(axes, name, values) for name, values in curves.items()}
-    for name, (x, y) in ends.items():
-        axes.annotate(name, (x, y), (7, 0), textcoords="offset points", color=_INKS[name], weight="bold", va="center")
+    for name, values in curves.items():
+        place = (10, float(np.quantile(values, 0.9)))
+        up = name == "schedule"
+        axes.annotate(
+            name, place, (0, 9 if up else -9), textcoords="offset points", color=_INKS[name], weight="bold",
+            ha="right" if up else "left", va="bottom" if up else "top",
+        )  # fmt: skip
     axes.set_yscale("log")
     axes.set_xscale("log")
     axes.set_xticks([1 / (1 - p) for p in _QUANTILES.values()], list(_QUANTILES))
     axes.xaxis.minorticks_off()
-    axes.set_xlim(1.8, max(x for x, _ in ends.values()) * 2.1)
+    axes.set_xlim(1.8, max(x for x, _ in ends.values()) * 1.3)
     axes.grid()
     axes.set_xlabel("share of the requests that were no slower")
     axes.set_ylabel("latency (ms)")
