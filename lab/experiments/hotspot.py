@@ -83,7 +83,7 @@ class Size(msgspec.Struct, frozen=True):
 
 SIZES = {
     "quick": Size(
-        populations=16, turn=1.2, before=3, roll_call=4, newcomers=1, undrained=1.5, drained=3, together=True
+        populations=16, turn=1.0, before=3, roll_call=4, newcomers=1, undrained=1.5, drained=3, together=True
     ),
     "default": Size(
         populations=32, turn=0.8, before=4, roll_call=4, newcomers=1.5, undrained=2, drained=4, together=False
@@ -317,7 +317,7 @@ class _Story:
         return Change(name, asked_ns, time.monotonic_ns())
 
     def _drain(self, cluster: Cluster, hot: Mapping[str, str]) -> Change:
-        name = hot[cluster.spec.name]
+        name = hot[cluster.spec.name] or cluster.servers[0].name
         asked_ns = time.monotonic_ns()
         cluster.drain(name)
         return Change(name, asked_ns, time.monotonic_ns())

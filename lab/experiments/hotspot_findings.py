@@ -74,9 +74,9 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
 
 
 def busiest_server(operations: Iterable[Operation]) -> str:
-    """Return who answered most of these requests; of several, the first by name."""
+    """Return who answered most of these requests; of several, the first by name; nobody's name if nobody did."""
     counts = _by_server(operations)
-    return min(counts, key=lambda server: (-counts[server], server))
+    return min(counts, key=lambda server: (-counts[server], server), default="")
 
 
 def _by_server(operations: Iterable[Operation]) -> Counter[str]:
@@ -169,8 +169,11 @@ def _waits(turns: samples.Samples, chosen: NDArray[np.bool_]) -> dict[str, Any]:
     values, blocks = turns.latency_ms[chosen], turns.block[chosen]
     found: dict[str, Any] = {"requests": len(values)}
     for name, p in (("p50", 0.5), ("p95", 0.95)):
-        carried = statistics.carries(len(values), p) != "none"
+        weight = statistics.carries(len(values), p)
+        carried = weight != "none"
         found[name] = _plain(statistics.pooled_quantile(values, blocks, p)) if carried else None
+        if weight == "faded":
+            found[name] = {**(found[name] or {}), "faded": True}
     return found
 
 
@@ -185,7 +188,7 @@ def _cpu(lived: Lived, busiest: Sequence[str], turn_seconds: float) -> dict[str,
     A server's process is taken to need the same CPU time for each request at any load, and to have one core for
     itself: so much load fills the busiest server, and so much would fill all if they shared it evenly.
     """
-    hot = sum(used[server] for used, server in zip(lived.cpu, busiest, strict=True))
+    hot = sum(used.get(server, 0.0) for used, server in zip(lived.cpu, busiest, strict=True))
     every = sum(sum(used.values()) for used in lived.cpu)
     seconds = len(lived.turns) * turn_seconds
     busiest_share = concentration(lived.turns, lived.servers)["shares"][0]

@@ -89,8 +89,8 @@ def _added(told: dict[str, dict[str, Any]]) -> str:
     said = [f"{share} under {listed(names)}" for share, names in groups.items()]
     when, fair = number(first["after_seconds"], 0, " s"), percent(first["fair_share"])
     return (
-        f"{when} after one more server was added, it took {listed(said)} of the requests of those who had been there "
-        f"before (an even share is {fair})"
+        f"{when} after one more server was added, its share of the requests of those who had been there before was "
+        f"{listed(said)}; an even share is {fair}"
     )
 
 
@@ -101,7 +101,7 @@ def _drained(told: dict[str, dict[str, Any]]) -> str:
     if not stays and not gone:
         return ""
     parts = [*stays, *([f"none under {listed(gone)}"] if gone else [])]
-    return f"of the load, draining the busiest server left {listed(parts)} with it"
+    return f"draining the busiest server left this share of the load with it: {listed(parts)}"
 
 
 def tables(run: Run) -> Sequence[Table]:
@@ -115,14 +115,14 @@ def tables(run: Run) -> Sequence[Table]:
 def _served(run: Run, told: dict[str, dict[str, Any]]) -> Table:
     facts = run.get("hotspot")
     return Table(
-        title="How evenly work was shared, and how long shoppers waited",
+        title="The busiest server: what it served, and how long shoppers waited there",
         columns=(
             "strategy",
-            "busiest ÷ mean",
-            "busiest server's share",
+            "times the mean",
+            "its share",
             "95th there (ms)",
-            "elsewhere (ms)",
-            "there ÷ elsewhere",
+            "elsewhere",
+            "there / elsewhere",
         ),
         rows=tuple(
             (
@@ -137,9 +137,9 @@ def _served(run: Run, told: dict[str, dict[str, Any]]) -> Table:
         ),
         note=f"{facts['populations']} populations of {facts['shoppers']} shoppers, each in its turn of "
         f"{number(facts['turn_seconds'], 1, ' s')} at {number(facts['rate_rps_each'], 0)} requests/s; the heaviest "
-        f"shopper makes {percent(facts['heaviest_share'])} of them. Mean over populations (95 % interval). 95th "
-        "percentile of the wait at each population's busiest server (there) and at all others (elsewhere), and their "
-        "ratio, paired by population.",
+        f"shopper makes {percent(facts['heaviest_share'])} of them. Of each one's busiest server: how many times the "
+        "mean over all servers it served, and its share; mean over populations (95 % interval). 95th percentile of the "
+        "wait there and at all other servers in ms, and their ratio, paired by population.",
         wide_only=frozenset({3, 4}),
     )
 

@@ -30,7 +30,9 @@ _SAME = 0.05
 _EVEN = 1.1
 """A busiest server with less than this many times the mean is nothing to speak of."""
 
-_AROUND_DRAIN = 1
+_ON_WHITE: dict[str, Any] = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}
+"""Keeps a label legible across a line."""
+
 _NEW_NAME = "added server"
 
 
@@ -64,11 +66,11 @@ def draw_timeline(run: Run, figure: Figure) -> Caption:
     for row, (name, story) in zip(panels, told.items(), strict=True):
         for axes, event in zip(row, ("added", "drained"), strict=True):
             _lines(axes, name, story, event)
-        row[0].set_ylabel(name, color=style.look(name).ink, weight="bold", size=11)
+        row[0].set_ylabel(name, color=style.look(name).ink, weight="bold", size=11, rotation=0, ha="right", va="center")
     top = 100 * max(_peak(story) for story in told.values())
     panels[0][0].set_ylim(0, min(100, max(45, 1.1 * top)))
-    for axes, words in zip(panels[-1], ("added", "drained"), strict=True):
-        axes.set_xlabel(f"seconds since a server was {words}")
+    for axes, words in zip(panels[-1], ("the server was added", "draining"), strict=True):
+        axes.set_xlabel(f"seconds since {words}")
     panels[0][0].set_title("a server is added", size=10.5, color=style.SOFT)
     panels[0][1].set_title("the busiest is drained", size=10.5, color=style.SOFT)
     for axes in panels[:-1].flat:
@@ -141,7 +143,8 @@ def _lines(axes: Axes, name: str, story: dict[str, Any], event: str) -> None:
         if server == hot:
             axes.plot(at, 100 * own, color=look.colour, lw=2.8, zorder=3, solid_capstyle="round")
         elif server == new:
-            axes.plot(at, 100 * own, color=style.INK, lw=1.8, ls=(0, (4, 2)), zorder=4)
+            there = at > 0 if event == "added" else at > -np.inf
+            axes.plot(at[there], 100 * own[there], color=style.INK, lw=1.8, ls=(0, (4, 2)), zorder=4)
         else:
             axes.plot(at, 100 * own, color=style.shade(look.colour, 0.5), lw=1.1, zorder=2)
     if event == "added" and new not in series and len(at):
@@ -211,7 +214,7 @@ def draw_concentration(run: Run, figure: Figure) -> Caption:
             mfc=style.shade(look.colour, 0.4),
             mec="none",
         )
-        _mark(axes, row - 0.08, name, one, f"{interval(one)}{TIMES}")
+        _mark(axes, row - 0.08, name, one, _times(one))
     axes.axvline(1, color=style.INK, lw=1, ls=(0, (4, 3)))
     axes.text(1, -0.62, " perfectly even", va="top", size=9.5, color=style.SOFT)
     axes.set_xlim(0.9, max(1.6, *(max(one["by_population"]) for one in found.values())) * 1.06)
@@ -248,6 +251,11 @@ def concentration_title(times: Mapping[str, float], servers: int) -> str:
     return sentence(f"under {worst} the busiest of {servers} servers had {times[worst]:.2f} times the mean{rest}")
 
 
+def _times(found: dict[str, Any]) -> str:
+    bounds = "" if found.get("low") is None else f" ({number(found['low'])} to {number(found['high'])})"
+    return f"{number(found['estimate'])}{TIMES}{bounds}"
+
+
 def _mark(axes: Axes, row: float, name: str, found: dict[str, Any], text: str, *, scale: float = 1.0) -> None:
     """Draw an estimate with its interval, and write it above."""
     look, estimate = style.look(name), scale * found["estimate"]
@@ -264,7 +272,7 @@ def _mark(axes: Axes, row: float, name: str, found: dict[str, Any], text: str, *
         size=9.5,
         color=style.INK,
         annotation_clip=False,
-        path_effects=style.HALO,
+        bbox=_ON_WHITE,
     )
 
 
@@ -364,7 +372,7 @@ def draw_new_server(run: Run, figure: Figure) -> Caption:
                 textcoords="offset points",
                 size=9,
                 color=style.SOFT,
-                path_effects=style.HALO,
+                bbox=_ON_WHITE,
             )
     axes.axvline(100 * fair, color=style.INK, lw=1, ls=(0, (4, 3)))
     axes.text(100 * fair, -0.62, f" even share {percent(fair)}", va="top", size=9.5, color=style.SOFT)
@@ -437,6 +445,7 @@ def draw_waits(run: Run, figure: Figure) -> Caption:
     busy.set_xlim(0, 130 * max(0.05, *(story["cpu"]["hot_busy"] for story in found.values())))
     waits.set_xlabel("95th percentile of the wait (ms)")
     busy.set_xlabel("CPU time used (% of one core)")
+    rough = any(_p95(story, part).get("faded") for story in found.values() for part in ("hot", "rest"))
     style.rows(waits, list(found), list(found))
     busy.tick_params(axis="y", length=0)
     busy.spines["left"].set_visible(False)
@@ -448,7 +457,8 @@ def draw_waits(run: Run, figure: Figure) -> Caption:
         "load at which it would be full.",
         _subtitle(run),
         "Filled: at each population's busiest server. Hollow: at all others. Lines: 95 % intervals over resampled "
-        "populations. Where nobody is bound, busiest is a matter of one request more. All share this machine's cores.",
+        "populations. Where nobody is bound, busiest is a matter of one request more."
+        f"{' Fewer than 600 requests stand behind a dot, so it is rough.' if rough else ''}",
         ("strategy", "busiest (ms)", "others (ms)", "ratio, paired by population", "CPU busiest", "CPU others"),
         tuple(
             (
