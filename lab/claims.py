@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lab.claim_rules import compare, contention, failover
+from lab.claim_rules import compare, contention, failover, hotspot
 from lab.claim_rules.judgement import Judgement, Results
 
 Rule = Callable[[Results], Judgement]
@@ -85,6 +85,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Bound shoppers concentrate traffic, and other servers cannot take it.",
         "특정 웹 서버에 종속된 클라이언트가 많아 트래픽이 집중되고 분산시킬 수 없다.",
         ("hotspot",),
+        "It would hold with fewer shoppers or more servers, so that a few heavy shoppers weigh more, if all stay bound.",
+        {"hotspot": hotspot.sticky_hotspot},
     ),
     Claim(
         "sticky-loses",

@@ -122,6 +122,35 @@ def failover(*, quick: bool, **options: Any) -> None:
 
 
 @cli.command()
+@click.option(
+    "--servers",
+    type=click.IntRange(2, 15),
+    default=4,
+    show_default=True,
+    help="Web servers behind each balancer at first; one more is added.",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(50, 5000),
+    default=200,
+    show_default=True,
+    help="Offered load in requests/s; in a quick run all strategies share it.",
+)
+@click.option("--quick", is_flag=True, help="About a minute: all strategies at once.")
+@_SEED
+@click.option(
+    "--strategies",
+    type=_Names(),
+    default=tuple(name for name in STRATEGIES if name != "isolated"),
+    help="Which strategies, by name  [default: all but isolated].",
+)
+@_OUT
+def hotspot(*, quick: bool, **options: Any) -> None:
+    """Add a server under load where few shoppers do most: who gets how much of the work."""
+    _carry_out("hotspot", quick=quick, **options)
+
+
+@cli.command()
 @click.option("--quick", is_flag=True, help="At most ten minutes: every experiment in its quick size.")
 @_SEED
 @_OUT

@@ -18,6 +18,7 @@ MODULES = {
     "compare": "lab.report.compare",
     "contention": "lab.report.contention",
     "failover": "lab.report.failover",
+    "hotspot": "lab.report.hotspot",
     "saturation": "lab.report.saturation",
     "redis-speed": "lab.report.redis_speed",
     "lecture": "lab.report.lecture",

@@ -14,6 +14,7 @@ from lab.report.charts import (
     consistency,
     cpu,
     failover,
+    hotspot,
     noise,
     ratios,
     saturation,
@@ -51,6 +52,7 @@ COMPARE: dict[str, Draw] = {
 CHARTS: dict[str, dict[str, Draw]] = {
     "compare": COMPARE,
     "failover": failover.CHARTS,
+    "hotspot": hotspot.CHARTS,
     "saturation": saturation.CHARTS,
 }
 """Experiment to its charts by name, in the order of the page."""
