@@ -8,7 +8,7 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare failover hotspot lecture report up test check bench lock clean
+.PHONY: help setup compare failover hotspot saturation lecture report up test check bench lock clean
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,9 @@ failover: setup ## kill and stop servers and engines under load: what is lost, f
 
 hotspot: setup ## few shoppers do most of the work: who gets it, and does a new server help (SERVERS RATE QUICK=1 SEED STRATEGIES OUT)
 	@exec $(LAB) hotspot $(OPTIONS)
+
+saturation: setup ## raise the load until shoppers wait: how much each strategy carries, and of what it ends (SERVERS QUICK=1 SEED STRATEGIES OUT)
+	@exec $(LAB) saturation $(OPTIONS)
 
 lecture: setup ## every experiment in turn, and one page of what they found (QUICK=1 SEED OUT FRESH=1)
 	@exec $(LAB) lecture $(OPTIONS) $(if $(filter-out 0 no,$(FRESH)),--fresh)

@@ -167,6 +167,17 @@ def lecture(*, quick: bool, seed: int, **options: Any) -> None:
 
 
 @cli.command()
+@_SERVERS
+@click.option("--quick", is_flag=True, help="About a minute: brackets instead of intervals.")
+@_SEED
+@_STRATEGIES
+@_OUT
+def saturation(*, quick: bool, **options: Any) -> None:
+    """Raise the load until shoppers have to wait: what each strategy carries, and what is busy then."""
+    _carry_out("saturation", quick=quick, **options)
+
+
+@cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Redraw the charts and the page of RUN, a run's folder, from its files."""
