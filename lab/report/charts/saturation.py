@@ -70,7 +70,7 @@ def draw_latency(run: Run, figure: Figure) -> Caption:
     for axes in panels:
         _few_ticks(axes)
         axes.set_xlabel("offered load (requests/s)", size=9)
-    _legend_latency(figure, told, limit)
+    _legend_latency(panels[0], told, limit)
     return Caption(
         latency_title(told, limit),
         "To the left of the shade shoppers hardly notice the load; to the right of it every request joins a queue, and "
@@ -96,7 +96,7 @@ def _point_cells(point: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _curves(axes: Axes, name: str, one: Mapping[str, Any], limit: float) -> None:
     look = style.look(name)
-    axes.set_title(name, size=10.5, weight="bold", color=look.ink)
+    axes.set_title(f"\n{name}", size=10.5, weight="bold", color=look.ink)  # above it: room for the legend
     axes.grid()
     axes.axhline(limit, color=style.INK, lw=1, ls=(0, (4, 3)), zorder=1)
     low, high = _ends(one["capacity"])
@@ -146,7 +146,7 @@ def _few_ticks(axes: Axes) -> None:
     axes.xaxis.minorticks_off()
 
 
-def _legend_latency(figure: Figure, told: Mapping[str, Mapping[str, Any]], limit: float) -> None:
+def _legend_latency(axes: Axes, told: Mapping[str, Mapping[str, Any]], limit: float) -> None:
     carried_p99 = any(point["latency_ms"]["p99"] for one in told.values() for point in one["points"])
     keys = [
         Line2D([], [], color=style.SOFT, lw=_PERCENTILES["p50"][0], alpha=0.6, label="median"),
@@ -155,7 +155,11 @@ def _legend_latency(figure: Figure, told: Mapping[str, Mapping[str, Any]], limit
         Line2D([], [], color=style.INK, lw=1, ls=(0, (4, 3)), label=f"limit, {limit:.0f} ms"),
         Patch(fc=style.shade(style.SOFT, 0.25), label="capacity"),
     ]
-    figure.legend(handles=keys, loc="outside upper left", ncols=5, frameon=False, fontsize=9, columnspacing=1.3)
+    legend = axes.legend(
+        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.115), ncols=5, frameon=False, fontsize=9,
+        columnspacing=1.3, borderaxespad=0, borderpad=0,
+    )  # fmt: skip
+    legend.set_in_layout(False)  # it is as wide as all panels together
 
 
 def latency_title(told: Mapping[str, Mapping[str, Any]], limit: float) -> str:
