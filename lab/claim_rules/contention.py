@@ -27,7 +27,7 @@ def database_slows(results: Results) -> Judgement:
     numbers = {"judged": len(judged), "not_judged": left, **numbers_of("ratio", judged[shown])}
     numbers |= {"holds_from": HOLDS_FROM, "fails_to": FAILS_TO}
     evidence = (
-        f"{_looks(len(judged), left)} {_found(judged, verdict)}: 95th percentile of the catalogue's pages, database ÷ "
+        f"{_looks(len(judged), left)} {_found(judged, verdict)}: 95th percentile of the catalogue's pages, database / "
         f"redis, {times(judged[shown])} at {shown}{_for_all(points, verdict)}.{_full(points)}"
     )
     return Judgement(verdict, evidence, numbers)

@@ -98,11 +98,11 @@ class Size(msgspec.Struct, frozen=True):
 SIZES = {
     "quick": Size(
         blocks=8,
-        pair_blocks=4,
+        pair_blocks=3,
         loads_rps=(100, 300),
         report_rps=(100,),
         pair_rps=300,
-        slice_requests=60,
+        slice_requests=75,
         twin=False,
         look_seconds=0.5,
         orders=5_000,
