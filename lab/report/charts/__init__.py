@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from lab.report import style
 from lab.report.charts import (
     consistency,
+    contention,
     cpu,
     failover,
     hotspot,
@@ -51,6 +52,7 @@ COMPARE: dict[str, Draw] = {
 
 CHARTS: dict[str, dict[str, Draw]] = {
     "compare": COMPARE,
+    "contention": contention.CHARTS,
     "failover": failover.CHARTS,
     "hotspot": hotspot.CHARTS,
     "saturation": saturation.CHARTS,
