@@ -6,6 +6,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.console import Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -83,42 +85,48 @@ class Display:
         steps: for the parts to show their steps by.
 
     Args:
-        progress: draws the lines.
-        ctrl_c: whether the user wants no further step.
+        console: where the user looks.
+        whole: draws the line of the lecture.
+        steps: draws the line of a part.
         total: how many parts a lecture has.
         done: how many were complete at the start.
         usual: see `Estimate`.
     """
 
-    def __init__(self, progress: Progress, ctrl_c: CtrlC, *, total: int, done: int, usual: Mapping[str, float]) -> None:
-        self._progress = progress
+    def __init__(
+        self, console: Console, whole: Progress, steps: Steps, *, total: int, done: int, usual: Mapping[str, float]
+    ) -> None:
+        self._console = console
+        self._whole = whole
         self._total = total
         self._estimate = Estimate(usual)
-        self._task = progress.add_task("lecture", total=total, completed=done, estimate=self._estimate)
-        self.steps = Steps(progress, ctrl_c)
+        self._task = whole.add_task("lecture", total=total, completed=done, estimate=self._estimate)
+        self.steps = steps
 
     def begin(self, number: int, part: str) -> None:
-        """A part begins, the so-and-so-manieth."""
+        """A part begins, the `number`th of all."""
         self._estimate.begin(part)
-        self._progress.update(self._task, description=f"experiment {number} of {self._total}: {part}")
+        self._whole.update(self._task, description=f"experiment {number} of {self._total}: {part}")
         self.steps.begin("starting")
 
     def end(self, number: int, part: str, failure: str | None) -> None:
         """A part has ended; say in a line that stays how long it took, or why it failed."""
         seconds = self._estimate.end(whole=failure is None)
-        self._progress.advance(self._task)
+        self._whole.advance(self._task)
         self.say(number, part, f"{seconds:.0f} s" if failure is None else f"failed: {failure}")
 
     def say(self, number: int, part: str, text: str) -> None:
         """Print a line about a part, above the progress."""
         line = f"{number} of {self._total}  {part:<12} {text}"
-        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def shown(console: Console, *, total: int, done: int, usual: Mapping[str, float]) -> Iterator[Display]:
     """Show a lecture's progress while the context lasts."""
-    columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), _Left())
+    whole = Progress(TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), _Left())
+    step = Progress(TextColumn("        {task.description}"), BarColumn(bar_width=20))
     ctrl_c = CtrlC()
-    with ctrl_c.remembered(), Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
-        yield Display(progress, ctrl_c, total=total, done=done, usual=usual)
+    live = Live(Group(whole, step), console=console, transient=True, refresh_per_second=2)
+    with ctrl_c.remembered(), live:
+        yield Display(console, whole, Steps(step, ctrl_c), total=total, done=done, usual=usual)

@@ -55,7 +55,7 @@ def tables(run: Run) -> list[Table]:
     )
     columns = ("claim", "verdict", "judged by", "in words")
     title = "What the textbook says, and what was found"
-    return [Table(title=title, columns=columns, rows=rows, text=frozenset({0, 1, 2, 3}))]
+    return [Table(title=title, columns=columns, rows=rows, text=frozenset({0, 1, 2, 3}), wide_only=frozenset({3}))]
 
 
 def parts_of(run: Run) -> list[dict[str, Any]]:
