@@ -8,10 +8,10 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare failover hotspot saturation lecture report up test check bench lock clean
+.PHONY: help setup compare failover hotspot saturation redis-speed lecture report up test check bench lock clean
 
 help: ## list the doors
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make the environment and fetch the engines, no run (PYTHON=python3.13 to choose one)
 	@$(PYTHON) lab/bootstrap.py
@@ -27,6 +27,9 @@ hotspot: setup ## few shoppers do most of the work: who gets it, and does a new 
 
 saturation: setup ## raise the load until shoppers wait: how much each strategy carries, and of what it ends (SERVERS QUICK=1 SEED STRATEGIES OUT)
 	@exec $(LAB) saturation $(OPTIONS)
+
+redis-speed: setup ## time Redis: one session operation, millions a second, native types, a network in between (QUICK=1 SEED OUT)
+	@exec $(LAB) redis-speed $(OPTIONS)
 
 lecture: setup ## every experiment in turn, and one page of what they found (QUICK=1 SEED OUT FRESH=1)
 	@exec $(LAB) lecture $(OPTIONS) $(if $(filter-out 0 no,$(FRESH)),--fresh)

@@ -151,6 +151,15 @@ def hotspot(*, quick: bool, **options: Any) -> None:
 
 
 @cli.command()
+@click.option("--quick", is_flag=True, help="Under half a minute: fewer blocks.")
+@_SEED
+@_OUT
+def redis_speed(*, quick: bool, **options: Any) -> None:
+    """Time Redis: one session operation, millions a second, native types, and a network in between."""
+    _carry_out("redis_speed", quick=quick, **options)
+
+
+@cli.command()
 @click.option("--quick", is_flag=True, help="At most ten minutes: every experiment in its quick size.")
 @_SEED
 @_OUT

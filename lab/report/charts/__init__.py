@@ -18,6 +18,7 @@ from lab.report.charts import (
     hotspot,
     noise,
     ratios,
+    redis_speed,
     saturation,
     servers,
     storage,
@@ -55,6 +56,7 @@ CHARTS: dict[str, dict[str, Draw]] = {
     "contention": contention.CHARTS,
     "failover": failover.CHARTS,
     "hotspot": hotspot.CHARTS,
+    "redis-speed": redis_speed.CHARTS,
     "saturation": saturation.CHARTS,
 }
 """Experiment to its charts by name, in the order of the page."""
