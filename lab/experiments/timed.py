@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lab.cluster import Cluster, Lab
+    from lab.probes.cpu import CpuMeter
     from loadtests.client import Generator
     from loadtests.plans import Plan
 
@@ -120,13 +121,20 @@ class Stage:
         lab: the engines.
         generator: the load.
         clusters: arm to the cluster that serves it.
+        meter: makes the meter of an arm's CPU time; by default one with the components of `Slice.cpu`.
     """
 
-    def __init__(self, lab: Lab, generator: Generator, clusters: dict[str, Cluster]) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        generator: Generator,
+        clusters: dict[str, Cluster],
+        meter: Callable[[Lab, Cluster], CpuMeter] = cpu_meter,
+    ) -> None:
         self._keeper = lab.keeper
         self._generator = generator
         self._clusters = clusters
-        self._meters = {arm: cpu_meter(lab, cluster) for arm, cluster in clusters.items()}
+        self._meters = {arm: meter(lab, cluster) for arm, cluster in clusters.items()}
 
     def measure(self, slot: str, plan: Plan, block: int, position: int) -> Slice:
         """Send one plan to one arm, drain it, and account for what everybody did meanwhile.
