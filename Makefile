@@ -8,7 +8,7 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare failover hotspot saturation redis-speed lecture report up test check bench lock clean
+.PHONY: help setup compare failover scale hotspot saturation redis-speed lecture report up test check bench lock clean
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,9 @@ compare: setup ## measure the strategies, then table and report (SERVERS RATE BL
 
 failover: setup ## kill and stop servers and engines under load: what is lost, for how long (SERVERS RATE QUICK=1 SEED STRATEGIES OUT)
 	@exec $(LAB) failover $(OPTIONS)
+
+scale: setup ## 1, 2, 4 and 8 servers: what grows, when others see a write, and, modelled, where each strategy stops (RATE QUICK=1 SEED OUT)
+	@exec $(LAB) scale $(OPTIONS)
 
 hotspot: setup ## few shoppers do most of the work: who gets it, and does a new server help (SERVERS RATE QUICK=1 SEED STRATEGIES OUT)
 	@exec $(LAB) hotspot $(OPTIONS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lab.claim_rules import compare, contention, failover, hotspot, redis_speed
+from lab.claim_rules import compare, contention, failover, hotspot, redis_speed, scale
 from lab.claim_rules.judgement import Judgement, Results
 
 Rule = Callable[[Results], Judgement]
@@ -101,6 +101,8 @@ CLAIMS: tuple[Claim, ...] = (
         "All-to-all stores every session N times.",
         "유저의 세션 데이터가 여러 서버로 복사되어 저장된다.",
         ("scale",),
+        "It would hold if every server kept a copy of every session.",
+        {"scale": scale.copies_n},
     ),
     Claim(
         "copies-unused",
@@ -115,6 +117,8 @@ CLAIMS: tuple[Claim, ...] = (
         "All-to-all causes much needless traffic.",
         "불필요한 네트워크 트래픽도 다수 발생한다.",
         ("scale",),
+        "It would hold where nobody reads what the other servers were sent: bound shoppers, or short sessions.",
+        {"scale": scale.replication_traffic},
     ),
     Claim(
         "all-to-all-free",

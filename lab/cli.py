@@ -187,6 +187,16 @@ def saturation(*, quick: bool, **options: Any) -> None:
 
 
 @cli.command()
+@_RATE
+@click.option("--quick", is_flag=True, help="About a minute: one pass, fewer stale reads looked for.")
+@_SEED
+@_OUT
+def scale(*, quick: bool, **options: Any) -> None:
+    """Run 1, 2, 4 and 8 servers: what grows with them, and where each strategy would stop."""
+    _carry_out("scale", quick=quick, **options)
+
+
+@cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Redraw the charts and the page of RUN, a run's folder, from its files."""

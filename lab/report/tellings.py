@@ -21,6 +21,7 @@ MODULES = {
     "hotspot": "lab.report.hotspot",
     "saturation": "lab.report.saturation",
     "redis-speed": "lab.report.redis_speed",
+    "scale": "lab.report.scale",
     "lecture": "lab.report.lecture",
 }
 """Experiment to the module that tells its runs in words; its charts stand in `lab.report.charts`."""

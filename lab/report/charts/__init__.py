@@ -20,6 +20,7 @@ from lab.report.charts import (
     ratios,
     redis_speed,
     saturation,
+    scale,
     servers,
     storage,
     tail,
@@ -58,6 +59,7 @@ CHARTS: dict[str, dict[str, Draw]] = {
     "hotspot": hotspot.CHARTS,
     "redis-speed": redis_speed.CHARTS,
     "saturation": saturation.CHARTS,
+    "scale": scale.CHARTS,
 }
 """Experiment to its charts by name, in the order of the page."""
 
