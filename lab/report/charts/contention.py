@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from lab.report import style
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
-from lab.report.charts.contention_database import arm_keys, draw_database
+from lab.report.charts.contention_database import ROOM, above, arm_keys, draw_database
 from lab.report.contention import PROMISES, Point, load_of, pairs, points, word
 from lab.report.results import get
 from lab.report.words import NONE, TIMES, interval, listed, number, percent, sentence
@@ -42,16 +42,16 @@ def _all(run: Run) -> dict[bool, list[Point]]:
     return found
 
 
-def _panels(figure: Figure, found: dict[bool, list[Point]]) -> dict[bool, Axes]:
-    """Make a panel for each circumstance, side by side on one scale, as wide as it has loads."""
+def _panels(figure: Figure, found: dict[bool, list[Point]], room: float = 6) -> dict[bool, Axes]:
+    """Make a panel for each circumstance, side by side on one scale, as wide as it has loads; room above in points."""
     widths = [len(own) + 0.6 for own in found.values()]
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False, width_ratios=widths)[0]
     for axes, (busy, own) in zip(panels, found.items(), strict=True):
-        axes.set_title(_PANELS[busy], color=style.SOFT)
+        axes.set_title(_PANELS[busy], color=style.SOFT, pad=room)
         axes.set_xlim(-0.6, len(own) - 0.4)
         axes.set_xticks(range(len(own)), [f"{one['load_rps']:,}\n{percent(one['cpu_share'])}" for one in own])
         axes.tick_params(axis="x", length=0)
-        axes.set_xlabel("offered load (requests/s), and below it total CPU in use")
+        axes.set_xlabel("requests/s; total CPU", size=9.5)
         axes.grid(axis="y")
         for index, one in enumerate(own):
             if not one["judged"]:
@@ -176,7 +176,7 @@ def draw_latency(run: Run, figure: Figure) -> Caption:
     if not found:
         raise NothingToDraw("Too few requests for a 95th percentile at any load.")
     every = [one for own in found.values() for one in own]
-    panels = _panels(figure, found)
+    panels = _panels(figure, found, ROOM)
     for busy, axes in panels.items():
         for arm, shift in zip(ARMS, (-0.07, 0.07), strict=True):
             _waits(axes, arm, found[busy], shift)
@@ -186,7 +186,7 @@ def draw_latency(run: Run, figure: Figure) -> Caption:
     first.set_ylim(min(ends) / 1.15, max(ends) * 1.3)
     first.set_ylabel("95th percentile (ms)")
     style.log_ticks(first.yaxis)
-    figure.legend(handles=arm_keys(), loc="outside upper left", ncols=2, frameon=False, fontsize=10)
+    above(first, arm_keys(), columns=2)
     return Caption(
         latency_title(every),
         "The same two lines as the ratio, in milliseconds: where they rise together, it is the machine that is busy; "
@@ -240,7 +240,7 @@ def latency_title(every: Sequence[Point]) -> str:
 
 _PARTS = {
     "servers": ("web servers", "#0072B2"),
-    "postgresql": ("PostgreSQL, the report included", "#009E73"),
+    "postgresql": ("PostgreSQL with the report", "#009E73"),
     "redis": ("Redis", "#CC79A7"),
     "balancer": ("balancer", "#E69F00"),
     "load generator": ("load generator", "#8D99A3"),
@@ -256,7 +256,7 @@ def draw_machine(run: Run, figure: Figure) -> Caption:
         raise NothingToDraw("CPU time was not measured.")
     every = [one for own in found.values() for one in own]
     limit = 100 * float(run.get("contention", "crowded") or 0)
-    panels = _panels(figure, found)
+    panels = _panels(figure, found, ROOM)
     for busy, axes in panels.items():
         for index, one in enumerate(found[busy]):
             for arm, shift in zip(ARMS, (-0.2, 0.2), strict=True):
@@ -267,7 +267,7 @@ def draw_machine(run: Run, figure: Figure) -> Caption:
     first.set_yticks(range(0, 101, 20))
     first.set_ylabel("share of all CPU time (%)")
     keys = [Patch(fc=colour, label=label) for label, colour in _PARTS.values()]
-    figure.legend(handles=keys, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    above(first, keys, columns=len(keys))
     return Caption(
         machine_title(every, limit),
         "Two bars per load: D with the sessions in the database, R in Redis. What differs between them is what the "
@@ -302,7 +302,7 @@ def _stack(axes: Axes, place: float, arm: str, shares: dict[str, float]) -> None
         bottom += shares.get(key, 0.0)
     axes.annotate(
         arm[0].upper(), (place, bottom), (0, 4), textcoords="offset points", ha="center", size=9.5, weight="bold",
-        color=style.look(arm).ink,
+        color=style.look(arm).ink, path_effects=style.HALO, zorder=5,
     )  # fmt: skip
 
 

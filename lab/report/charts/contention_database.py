@@ -15,12 +15,16 @@ from lab.report.words import number, percent, sentence, size
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from lab.report.results import Run
 
 ARMS = ("database", "redis")
+
+ROOM = 24
+"""Points between a panel and its title, for a legend."""
 
 
 def _cores(point: Point, arm: str) -> float | None:
@@ -54,9 +58,11 @@ def draw_database(run: Run, figure: Figure) -> Caption:
     panels = figure.subplots(2, 2, sharex=True)
     for axes, (title, figured) in zip(panels.flat, _PANELS.items(), strict=True):
         _panel(axes, title, figured, every)
+    for axes in panels[0]:
+        axes.set_title(axes.get_title(loc="left"), color=style.SOFT, size=10.5, pad=ROOM)
     for axes in panels[-1]:
         axes.set_xlabel("offered load (requests/s)", size=9.5)
-    figure.legend(handles=arm_keys(), loc="outside upper left", ncols=2, frameon=False, fontsize=9.5)
+    above(panels[0][0], arm_keys(), columns=2)
     counted = _counted(every)
     return Caption(
         database_title(every),
@@ -71,6 +77,9 @@ def draw_database(run: Run, figure: Figure) -> Caption:
     )  # fmt: skip
 
 
+_LOGARITHMIC = "Processors busy (cores)"
+"""The report keeps one busy; what sessions take shows beside it on this scale only."""
+
 _NO_SUCH = ("Dead rows of sessions in the end", "redis")
 
 
@@ -80,6 +89,15 @@ def arm_keys() -> list[Line2D]:
         Line2D([], [], color=style.look(arm).colour, marker=style.look(arm).marker, ls="", ms=8, label=label)
         for arm, label in zip(ARMS, ("sessions in the database", "sessions in Redis"), strict=True)
     ]
+
+
+def above(axes: Axes, keys: Sequence[Artist], *, columns: int) -> None:
+    """Put a legend between a panel and its title, in one line; the title leaves it `ROOM`."""
+    legend = axes.legend(
+        handles=list(keys), loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, frameon=False, fontsize=9.2,
+        columnspacing=1.2, handlelength=1.2, handletextpad=0.5, borderaxespad=0.1,
+    )  # fmt: skip
+    legend.set_in_layout(False)
 
 
 def _counted(every: Sequence[Point]) -> str:
@@ -100,7 +118,12 @@ def _panel(axes: Axes, title: str, figured: Callable[[Point, str], float | None]
             face = look.colour if one["judged"] else "white"
             axes.plot(index, value, look.marker, ms=8, mec=look.colour, mfc=face, mew=1.6, zorder=3, clip_on=False)
             most = max(most, value)
-    axes.set_ylim(0, most * 1.15 or 1)
+    if title == _LOGARITHMIC:
+        axes.set_yscale("log")
+        axes.margins(y=0.15)
+        style.log_ticks(axes.yaxis)
+    else:
+        axes.set_ylim(-0.07 * (most or 1), 1.15 * (most or 1))
     axes.set_xlim(-0.5, len(every) - 0.5)
     axes.set_xticks(range(len(every)), [f"{one['load_rps']:,}{' R' if one['report'] else ''}" for one in every])
     axes.tick_params(axis="x", labelsize=9, length=0)
