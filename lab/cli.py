@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """What shells report for a command that ended by Ctrl-C."""
 
+_LEAST_LOAD, _MOST_LOAD = 10, 5000
+
 
 class _Names(click.ParamType[tuple[str, ...]]):
     """Names of strategies, separated by spaces or commas."""
@@ -43,6 +45,20 @@ class _Names(click.ParamType[tuple[str, ...]]):
             return tuple(dict.fromkeys(find(name).name for name in names))
         except UnknownStrategy as error:
             self.fail(str(error), param, ctx)
+
+
+class _Loads(click.ParamType[tuple[int, ...]]):
+    """Offered loads in requests/s, separated by spaces or commas."""
+
+    name = "loads"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = str(value).replace(",", " ").split()
+        if not words:
+            self.fail("expected at least one load in requests/s", param, ctx)
+        return tuple(click.IntRange(_LEAST_LOAD, _MOST_LOAD).convert(word, param, ctx) for word in words)
 
 
 _SERVERS = click.option(
@@ -73,6 +89,7 @@ _SEED = click.option(
 _STRATEGIES = click.option(
     "--strategies", type=_Names(), default=tuple(STRATEGIES), help="Which strategies, by name  [default: all five]."
 )
+_LOADS = click.option("--loads", type=_Loads(), help="Offered loads in requests/s, such as \"100 200 400\".")
 _OUT = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs are kept."
 )
@@ -157,6 +174,17 @@ def hotspot(*, quick: bool, **options: Any) -> None:
 def redis_speed(*, quick: bool, **options: Any) -> None:
     """Time Redis: one session operation, millions a second, native types, and a network in between."""
     _carry_out("redis_speed", quick=quick, **options)
+
+
+@cli.command()
+@_SERVERS
+@_LOADS
+@click.option("--quick", is_flag=True, help="About a minute: wide intervals, and points for pairs of equal promise.")
+@_SEED
+@_OUT
+def contention(*, quick: bool, **options: Any) -> None:
+    """Keep sessions in the catalogue's own database: are pages without a session slowed down, load by load?"""
+    _carry_out("contention", quick=quick, **options)
 
 
 @cli.command()
