@@ -58,7 +58,10 @@ class _Loads(click.ParamType[tuple[int, ...]]):
         words = str(value).replace(",", " ").split()
         if not words:
             self.fail("expected at least one load in requests/s", param, ctx)
-        return tuple(click.IntRange(_LEAST_LOAD, _MOST_LOAD).convert(word, param, ctx) for word in words)
+        for word in words:
+            if not (word.isdecimal() and _LEAST_LOAD <= int(word) <= _MOST_LOAD):
+                self.fail(f"{word!r} is no load between {_LEAST_LOAD} and {_MOST_LOAD:,} requests/s", param, ctx)
+        return tuple(map(int, words))
 
 
 _SERVERS = click.option(
@@ -89,7 +92,7 @@ _SEED = click.option(
 _STRATEGIES = click.option(
     "--strategies", type=_Names(), default=tuple(STRATEGIES), help="Which strategies, by name  [default: all five]."
 )
-_LOADS = click.option("--loads", type=_Loads(), help="Offered loads in requests/s, such as \"100 200 400\".")
+_LOADS = click.option("--loads", type=_Loads(), help='Offered loads in requests/s, such as "100 200 400".')
 _OUT = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs are kept."
 )
