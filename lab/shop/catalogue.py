@@ -274,7 +274,7 @@ class Catalogue:
             )
         else:
             rows = self._rows(
-                # Found first, then put in order: else the order of the ids may be followed, and every product looked at.
+                # Found first, then put in order: else PostgreSQL may follow the ids and look at every product.
                 "WITH found AS MATERIALIZED (SELECT id, name, category, price_cents, version FROM shop.products"
                 " WHERE words @@ to_tsquery('simple', %s)) SELECT * FROM found ORDER BY id LIMIT %s",
                 (" & ".join(f"{word}:*" for word in words), SEARCH_LIMIT),
