@@ -53,6 +53,9 @@ GENERATOR_FULL = 0.9
 """Share of one CPU at which the generator, a process of one thread, has nothing left. Where it is late although it has,
 it waits for a CPU like everybody: that is a full machine, the generator on it."""
 
+_IN_VAIN = 4
+"""So many slices in a row that were measured again and disturbed again: that is no bad moment, it is the machine."""
+
 _NEAR = (0.8, 1.15)
 _HALF = (0.4, 0.65)
 """Loads, relative to the capacity, at which CPU per request counts as that at the knee, and as that at half load."""
@@ -226,15 +229,17 @@ class _Measure:
         self, stage: Stage, next_plan: NextPlan, how: Search, cpus: int, on_slice: Callable[[str, float], None]
     ) -> None:
         self._stage, self._next_plan, self._how, self._cpus, self._on_slice = stage, next_plan, how, cpus, on_slice
-        self._block = 0
+        self._block = self._in_vain = 0
         self.found = Found([], [], {}, 0)
 
     def __call__(self, arm: str, part: str, turn: int, load_rps: float, position: int) -> Point:
         """Measure one slice, once more where other programs took the CPU and that did not happen too often yet."""
         point, piece = self._once(arm, part, turn, load_rps, position)
-        if disturbed(point) and self.found.redone < 1 + REDO_SHARE * len(self.found.points):
+        affordable = self.found.redone < 1 + REDO_SHARE * len(self.found.points) and self._in_vain < _IN_VAIN
+        if disturbed(point) and affordable:
             self.found.redone += 1
             point, piece = self._once(arm, part, turn, load_rps, position)
+            self._in_vain = self._in_vain + 1 if disturbed(point) else 0
         self.found.points.append(point)
         self.found.slices.append(piece)
         return point
@@ -363,6 +368,19 @@ def _narrow(measure: _Measure, arms: Sequence[str], how: Search, seed: int) -> N
                 now[arm] = (middle, high) if kept else (low, middle)
         for arm, ends in now.items():
             measure.found.passes[arm].append(ends)
+            brackets[arm] = _moved(brackets[arm], ends)
+
+
+def _moved(whole: tuple[float, float], ends: tuple[float, float]) -> tuple[float, float]:
+    """Return the bracket of the next pass: moved by half its width where this pass ran into an end of it.
+
+    The machine has changed since the ladder, or the ladder's single tries were bad luck. Unmoved, pass after pass would
+    end there, and agree with each other about what none of them has tried.
+    """
+    by = sqrt(whole[1] / whole[0])
+    if ends[0] == whole[0]:
+        return whole[0] / by, whole[1] / by
+    return (whole[0] * by, whole[1] * by) if ends[1] == whole[1] else whole
 
 
 def _generator_first(points: Iterable[Point]) -> bool:

@@ -86,6 +86,24 @@ def test_one_pass_gives_a_bracket_and_no_interval():
     assert carried.kept_rps < 480 <= carried.missed_rps
 
 
+def test_a_capacity_that_moves_is_followed():
+    """A pass that runs into an end of its bracket moves the next one's: passes do not agree on what none has tried."""
+
+    class Slowing(Stage):
+        def measure(self, arm, plan, block, position):
+            self.capacities[arm] = 1000 if len(self.asked) < 9 else 300
+            return super().measure(arm, plan, block, position)
+
+    stage = Slowing({"redis": 1000})
+    found = c.search(stage, ["redis"], next_plan, HOW, cpus=2)
+    last = found.passes["redis"][-1]
+    assert last[0] < 300 <= last[1]
+    first, *_ = found.passes["redis"]
+    assert first[0] > 600
+    carried = c.capacity(found, "redis", HOW)
+    assert carried.low < 350 < carried.high
+
+
 def test_arms_are_measured_right_after_one_another():
     """At each level, and at each step of a pass, every arm once, in changing order, each slice with its own number."""
     stage, found = search({"sticky": 700, "redis": 480})
@@ -147,13 +165,13 @@ def test_a_generator_at_its_end_gives_a_lower_bound_too():
 
 
 def test_a_disturbed_slice_is_measured_again_within_bounds():
-    """Once each, and in all no more than a fifth of the slices and one."""
+    """Once each; in all no more than a fifth of the slices and one; and not for ever where it does not help."""
     stage, found = search({"redis": 480}, foreign=[0.9])
     assert found.redone == 1
     assert len(stage.asked) == len(found.points) + 1
     assert not any(c.disturbed(point) for point in found.points)
     stage, found = search({"redis": 480}, foreign=[0.9] * 1000)
-    assert found.redone <= 2 + len(found.points) / 5
+    assert found.redone == 4
     assert all(c.disturbed(point) for point in found.points)
 
 

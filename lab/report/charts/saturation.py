@@ -376,7 +376,7 @@ def cpu_title(by_arm: Mapping[str, Sequence[float]]) -> str:
     if len(means) == 1 or means[dearest] / means[reference] < _SAME:
         return f"The CPU time of a request {steady}"
     times = means[dearest] / means[reference]
-    return f"The CPU time of a request {steady}; {dearest} needs {times:.1f} times that of {reference}"
+    return f"The CPU time of a request {steady}; {dearest} needs {times:.1f} times {reference}'s"
 
 
 # --- the frozen server -----------------------------------------------------------------------------------------------

@@ -1,0 +1,246 @@
+"""The report of a saturation run: charts, page and terminal, on made-up runs of every kind."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+
+import made_up_saturation
+import matplotlib as mpl
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from rich.console import Console
+
+from lab.report import charts, page, results, saturation, style, terminal
+from lab.report.charts import saturation as drawn
+
+VARIANTS = {
+    "usual": {},
+    "opposite": {"opposite": True},
+    "quick": {"how": "quick"},
+    "ends before the knee": {"how": "short"},
+    "one strategy": {"strategies": ("redis",), "how": "quick"},
+    "requests fail": {"failing": True, "how": "quick", "uncounted": ("LAB_REDIS_URL",)},
+    "nothing frozen": {"frozen": False, "how": "quick"},
+}
+NAMES = tuple(charts.CHARTS["saturation"])
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory):
+    """Return a function from a variant's name to such a run, written once."""
+    runs = {}
+
+    def run(variant):
+        if variant not in runs:
+            folder = tmp_path_factory.mktemp("saturation") / "saturation-20260101T000000Z"
+            runs[variant] = results.load(made_up_saturation.write(folder, **VARIANTS[variant]))
+        return runs[variant]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def composed(told):
+    """Return a function from a variant to its charts, figure and caption; None where one was left out; made once."""
+    known = {}
+
+    def chart(run, name):
+        with mpl.rc_context(style.SETTINGS):
+            try:
+                return charts.compose(run, name)
+            except charts.NothingToDraw:
+                return None
+
+    def of(variant):
+        if variant not in known:
+            known[variant] = {name: chart(told(variant), name) for name in NAMES}
+        return known[variant]
+
+    return of
+
+
+def title(composed, variant, name):
+    """Return a chart's title."""
+    return composed(variant)[name][1].title
+
+
+def shown(run, width=160):
+    """Return what the terminal prints into a file."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    terminal.show(run.results, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, composed, variant):
+    """Tables have a cell per column, and no word of the machine's for nothing stands anywhere."""
+    run = told(variant)
+    captions = [chart[1] for chart in composed(variant).values() if chart]
+    assert len(captions) >= 3
+    for caption in captions:
+        assert caption.rows
+        assert all(len(row) == len(caption.columns) for row in caption.rows)
+        assert not re.search(r"\b(nan|None|inf)\b", repr(caption))
+    tables = saturation.tables(run)
+    assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
+    text = page.render(run, []) + shown(run)
+    assert not re.search(r"\b(None|nan|inf|undefined)\b", text)
+    assert "<saturation>" not in text
+
+
+@pytest.mark.parametrize("variant", ["usual", "quick", "one strategy"])
+def test_no_writing_lies_on_other_writing(composed, variant):
+    """Titles, subtitles, notes, panel titles, legends and tick labels keep apart, and within the picture."""
+    for name, chart in composed(variant).items():
+        if chart is None:
+            continue
+        figure = chart[0]
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        parts = [text for text in figure.texts if text.get_text()]
+        parts += [axes.title for axes in figure.axes if axes.title.get_text()]
+        parts += [axes._left_title for axes in figure.axes if axes._left_title.get_text().strip()]
+        parts += [legend for axes in figure.axes if (legend := axes.get_legend())]
+        parts += [axes.xaxis.label for axes in figure.axes if axes.xaxis.label.get_text()]
+        boxes = [(part, tight(part, renderer)) for part in parts]
+        for i, (one, box) in enumerate(boxes):
+            assert box.x0 >= 0 <= box.y0, (name, one)
+            assert box.x1 <= figure.bbox.x1, (name, one)
+            assert box.y1 <= figure.bbox.y1, (name, one)
+            for other, there in boxes[i + 1 :]:
+                assert not (box.x0 < there.x1 and there.x0 < box.x1 and box.y0 < there.y1 and there.y0 < box.y1), (
+                    name, one, other,
+                )  # fmt: skip
+        for axes in figure.axes:
+            labels = [label.get_window_extent(renderer) for label in axes.get_xticklabels() if label.get_text()]
+            labels.sort(key=lambda box: box.x0)
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(labels)), name
+
+
+def tight(part, renderer):
+    """Return where a part stands; of a panel's title only its last line, since the first keeps room for the legend."""
+    box = part.get_window_extent(renderer)
+    text = part.get_text() if hasattr(part, "get_text") else ""
+    if text.startswith("\n"):
+        return mpl.transforms.Bbox.from_extents(box.x0, box.y0, box.x1, (box.y0 + box.y1) / 2)
+    return box
+
+
+class TestTitles:
+    """Titles say what this run's data say, the expected and the opposite."""
+
+    def test_who_carries_most(self, composed):
+        """From the one that carries most to the one that carries least; or the other way round."""
+        usual, opposite = (title(composed, variant, "latency-by-load") for variant in ("usual", "opposite"))
+        order = ["sticky", "redis", "database", "all-to-all"]
+        assert sorted(order, key=usual.index) == order
+        assert usual.startswith("Requests/s before one in twenty waits 50 ms: ")
+        assert opposite.index("redis") < opposite.index("sticky") < opposite.index("database")
+        assert "at least" in title(composed, "ends before the knee", "latency-by-load")
+
+    def test_capacity(self, composed):
+        """How many times as much; with brackets that overlap, about the same; who uses the CPUs."""
+        usual = title(composed, "usual", "capacity")
+        assert usual.startswith("Sticky carries 2.")
+        assert re.search(r" times the load of all-to-all; at capacity \d+ % of the CPU time is used", usual)
+        assert usual.endswith("most by the web servers")
+        assert title(composed, "opposite", "capacity").startswith("Redis carries 2.")
+        assert re.match(r"Redis carries \d+ requests/s; at capacity", title(composed, "one strategy", "capacity"))
+
+        def carried(low, high):
+            found = {"bound": "between", "estimate": (low + high) / 2, "low": low, "high": high}
+            return {"capacity": found, "busy": {}}
+
+        alike = {"sticky": carried(500, 700), "redis": carried(400, 520)}
+        assert drawn.capacity_title(alike) == "All strategies carry about the same load"
+        apart = {"sticky": carried(600, 700), "redis": carried(400, 520)}
+        assert drawn.capacity_title(apart) == "Sticky carries 1.4 times the load of redis"
+
+    def test_nobody_is_at_its_end_where_the_ladder_was_too_short(self, composed):
+        """What is used at "at least" says nothing about a capacity."""
+        assert "at capacity" not in title(composed, "ends before the knee", "capacity")
+
+    @pytest.mark.parametrize(
+        ("by_arm", "expected"),
+        [
+            ({"sticky": [1.0, 1.1], "redis": [1.5, 1.6]}, "hardly depends on the load; redis needs 1.5 times sticky's"),
+            ({"sticky": [1.0, 2.0], "redis": [1.5, 1.5]}, "varies with the load, by up to 2.0 times"),
+            ({"sticky": [1.5, 1.5], "redis": [1.0, 1.0]}, "hardly depends on the load; sticky needs 1.5 times redis's"),
+            ({"redis": [1.0, 1.1]}, "hardly depends on the load"),
+        ],
+    )  # fmt: skip
+    def test_cpu(self, by_arm, expected):
+        """Whether the cost is steady, and whose is highest."""
+        assert drawn.cpu_title(by_arm) == f"The CPU time of a request {expected}"
+
+    def test_freeze(self, composed):
+        """Hidden by the closed loop; or, the opposite, seen as well; or without an answer."""
+        assert title(composed, "usual", "closed-loop") == (
+            "The closed loop hides the frozen server: 7 ms against 950 ms at the 99th percentile; "
+            "it never sent 300 requests"
+        )
+        assert title(composed, "opposite", "closed-loop").startswith(
+            "Here the closed loop saw the frozen server almost as the schedule did: "
+        )
+        none = {"latency_ms": {"p99": None}, "omitted": 1}
+        assert drawn.freeze_title({"clients": {"schedule": none, "closed loop": none}}).startswith(
+            "One request in a hundred"
+        )
+        assert composed("nothing frozen")["closed-loop"] is None
+
+
+class TestWords:
+    """The headline and the tables."""
+
+    def test_headline(self, told):
+        """Capacities, who is busy, the law, the freeze; each only where it was measured."""
+        text = saturation.headline(told("usual"))
+        for part in (
+            "With the 95th percentile below 50 ms",
+            "by the load generator itself",
+            "utilisation law",
+            "stood still",
+        ):
+            assert part in text
+        assert "stood still" not in saturation.headline(told("nothing frozen"))
+        assert "utilisation law" not in saturation.headline(told("ends before the knee"))
+        empty = {
+            "experiment": "saturation",
+            "complete": False,
+            "strategies": {},
+            "run": {},
+            "validity": {},
+            "schema": 1,
+        }
+        run = results.Run(told("usual").folder, empty)
+        assert saturation.headline(run) == "This run saw too little to say what a strategy carries."
+        assert saturation.tables(run) == []
+        assert all(one.missing for one in (charts.draw_one(run, name, run.folder) for name in NAMES))
+
+    def test_a_capacity_is_written_as_sure_as_it_is(self):
+        """An interval, a bracket, or one end."""
+        found = {
+            "bound": "between",
+            "estimate": 812.3,
+            "low": 790.0,
+            "high": 835.0,
+            "kept_rps": 780.0,
+            "missed_rps": 840.0,
+        }
+        assert saturation.carried({"capacity": found}) == "812 (790 to 835)"
+        assert saturation.carried({"capacity": found | {"low": None, "high": None}}) == "780 to 840"
+        assert saturation.carried({"capacity": found | {"bound": "at least"}}) == "at least 812"
+
+    def test_late_points_and_failing_requests_are_marked(self, told):
+        """A star where the generator was late; `never` where one request in twenty got no answer."""
+        assert "*" in shown(told("usual"))
+        assert "never" in shown(told("requests fail"))
+        assert "LAB_REDIS_URL" in shown(told("requests fail"))
+
+    def test_who_is_busy_adds_up(self, told):
+        """Shares of all CPU time, idle time included."""
+        for one in saturation.arms(told("usual")).values():
+            assert sum(one["busy"].values()) == pytest.approx(1)
