@@ -133,6 +133,29 @@ def mean_of_blocks(values: ArrayLike) -> Interval | None:
     return _around(float(figures.mean()), resampled)
 
 
+def ratio_of_totals(own: ArrayLike, other: ArrayLike) -> Interval | None:
+    """Return how many times larger one total is than another, with the interval over resampled blocks.
+
+    For counts that may be 0 in a block, such as queries, where a mean of ratios would have no meaning.
+
+    Args:
+        own: one figure per block.
+        other: the figure of the same blocks that it is compared with.
+
+    Returns:
+        The ratio, without an interval below `LEAST_BLOCKS` blocks; None where there is nothing to compare with.
+    """
+    above, below = np.asarray(own, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    if not len(below) or not below.sum():
+        return None
+    resampled = None
+    if len(below) >= LEAST_BLOCKS:
+        draws = resample_blocks(len(below))
+        totals = below[draws].sum(axis=1)
+        resampled = above[draws].sum(axis=1)[totals > 0] / totals[totals > 0]
+    return _around(float(above.sum() / below.sum()), resampled)
+
+
 def pooled_quantile(values: NDArray[np.float64], blocks: NDArray[np.int64], p: float) -> Interval:
     """Return an order statistic of all values together, with the interval over resampled blocks.
 

@@ -202,3 +202,19 @@ class TestMeanOfBlocks:
         assert statistics.mean_of_blocks([1.0] * 8) == Interval(1.0, 1.0, 1.0)
         assert statistics.mean_of_blocks([]) is None
         assert statistics.mean_of_blocks([np.nan]) is None
+
+
+class TestRatioOfTotals:
+    """How many times larger one total is than another."""
+
+    def test_blocks_without_any_count_with_the_others(self):
+        """Their totals are compared, not their ratios."""
+        found = statistics.ratio_of_totals([0, 4, 0, 4, 0, 4, 0, 4], [8] * 8)
+        assert found.estimate == 0.25
+        assert 0 < found.low < 0.25 < found.high < 0.5
+
+    def test_few_blocks_carry_no_interval_and_nothing_to_compare_with_no_ratio(self):
+        """Eight at the least."""
+        assert statistics.ratio_of_totals([1] * 7, [2] * 7) == Interval(0.5)
+        assert statistics.ratio_of_totals([1, 1], [0, 0]) is None
+        assert statistics.ratio_of_totals([], []) is None
