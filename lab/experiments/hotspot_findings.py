@@ -55,19 +55,20 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
         shoppers=len(entered),
         strategies=list(chosen.strategies),
     )
-    of_each = len(entered) // chosen.lengths.populations
+    populations = len(measured.lived[0].turns)
+    of_each = len(entered) // populations
     results |= {
         "validity": _validity(measured),
         "strategies": {lived.arm: _strategy(lived, turns) for lived in measured.lived},
         "hotspot": {
-            "populations": chosen.lengths.populations,
+            "populations": populations,
             "shoppers": of_each,
             "heaviest_share": float(zipf(of_each)[0]),
             "together": chosen.together,
             "rate_rps_each": each_rps,
             "turn_seconds": chosen.lengths.turn,
             "by_shoppers": [_expected(shoppers, chosen.servers) for shoppers in CROWDS],
-            "strategies": {lived.arm: _story(lived, turns, chosen.lengths.turn) for lived in measured.lived},
+            "strategies": {lived.arm: _story(lived, turns) for lived in measured.lived},
         },
     }
     return judged(results)
@@ -100,13 +101,13 @@ def _strategy(lived: Lived, turns: samples.Samples) -> dict[str, Any]:
     }
 
 
-def _story(lived: Lived, turns: samples.Samples, turn_seconds: float) -> dict[str, Any]:
+def _story(lived: Lived, turns: samples.Samples) -> dict[str, Any]:
     busiest = [busiest_server(turn) for turn in lived.turns]
     return {
         "binds": find(lived.arm).balancer == "affinity",
         "concentration": concentration(lived.turns, lived.servers),
         "latency": _latency(lived.arm, turns, busiest),
-        "cpu": _cpu(lived, busiest, turn_seconds),
+        "cpu": _cpu(lived, busiest),
         "added": _added(lived),
         "drained": _drained(lived),
         "timeline": {
@@ -182,7 +183,7 @@ def _cpu_ms(lived: Lived) -> float | None:
     return 1000 * sum(sum(used.values()) for used in lived.cpu) / requests if requests else None
 
 
-def _cpu(lived: Lived, busiest: Sequence[str], turn_seconds: float) -> dict[str, Any]:
+def _cpu(lived: Lived, busiest: Sequence[str]) -> dict[str, Any]:
     """Return how busy the hot server's process was and how busy the others; and, modelled, the load that fills it.
 
     A server's process is taken to need the same CPU time for each request at any load, and to have one core for
@@ -190,7 +191,8 @@ def _cpu(lived: Lived, busiest: Sequence[str], turn_seconds: float) -> dict[str,
     """
     hot = sum(used.get(server, 0.0) for used, server in zip(lived.cpu, busiest, strict=True))
     every = sum(sum(used.values()) for used in lived.cpu)
-    seconds = len(lived.turns) * turn_seconds
+    spans = [max(op.t1_ns for op in turn) - min(op.intended_ns for op in turn) for turn in lived.turns if turn]
+    seconds = sum(spans) / _SECOND_NS
     busiest_share = concentration(lived.turns, lived.servers)["shares"][0]
     each_ms = _cpu_ms(lived)
     return {
@@ -248,7 +250,7 @@ def _drained(lived: Lived) -> dict[str, Any]:
     """Return what the drained server still got, and how long after the order its last request was sent."""
     name, asked_ns, done_ns = lived.drained.server, lived.drained.asked_ns, lived.drained.done_ns
     before = _part(name, [op for op in lived.drain if op.t0_ns < asked_ns])
-    after = _part(name, [op for op in lived.drain if op.t0_ns >= done_ns])
+    after = _part(name, [op for op in in_time(lived.drain) if op.t0_ns >= done_ns])
     late = [op.t0_ns for op in lived.drain if op.server == name and op.t0_ns >= asked_ns]
     return {
         "server": name,
@@ -259,13 +261,19 @@ def _drained(lived: Lived) -> dict[str, Any]:
     }
 
 
+def in_time(operations: Sequence[Operation]) -> list[Operation]:
+    """Return the requests that left while the plan lasted: afterwards, only those who had fallen behind catch up."""
+    end_ns = max((operation.intended_ns for operation in operations), default=0)
+    return [operation for operation in operations if operation.t0_ns <= end_ns]
+
+
 def _timeline(operations: Sequence[Operation], zero_ns: int) -> dict[str, Any]:
-    """Count the requests that each server answered in each second, from the second of the first request on.
+    """Count the requests that each server answered in each second, by when they were sent, while the plan lasted.
 
     Returns:
         `from_seconds`, where the first bin begins, and `servers`, name to counts.
     """
-    answered = [(op.server, (op.t0_ns - zero_ns) / _SECOND_NS) for op in operations if op.server is not None]
+    answered = [(op.server, (op.t0_ns - zero_ns) / _SECOND_NS) for op in in_time(operations) if op.server is not None]
     if not answered:
         return {"from_seconds": 0.0, "servers": {}}
     first = int(np.floor(min(at for _, at in answered) / BIN_SECONDS))

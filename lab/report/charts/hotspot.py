@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from lab.report import style
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
@@ -29,6 +30,9 @@ _MOVED = 0.1
 _SAME = 0.05
 _EVEN = 1.1
 """A busiest server with less than this many times the mean is nothing to speak of."""
+
+_LOW = 60
+"""Panels up to so many percent have a tick at 25; higher ones at 50."""
 
 _ON_WHITE: dict[str, Any] = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}
 """Keeps a label legible across a line."""
@@ -62,15 +66,18 @@ def _subtitle(run: Run) -> str:
 def draw_timeline(run: Run, figure: Figure) -> Caption:
     """Draw each server's share of the requests, second by second, around the addition and the draining."""
     told = _told(run)
-    panels = figure.subplots(len(told), 2, squeeze=False, sharey=True, width_ratios=(2.6, 1))
+    panels = figure.subplots(len(told), 2, squeeze=False, sharex="col", sharey=True, width_ratios=(2.6, 1))
     for row, (name, story) in zip(panels, told.items(), strict=True):
         for axes, event in zip(row, ("added", "drained"), strict=True):
             _lines(axes, name, story, event)
         row[0].set_ylabel(name, color=style.look(name).ink, weight="bold", size=11, rotation=0, ha="right", va="center")
     top = 100 * max(_peak(story) for story in told.values())
-    panels[0][0].set_ylim(0, min(100, max(45, 1.1 * top)))
+    highest = max(45.0, 1.12 * top)
+    panels[0][0].set_ylim(0, highest)
+    panels[0][0].set_yticks([0, 25] if highest <= _LOW else [0, 50])
     for axes, words in zip(panels[-1], ("the server was added", "draining"), strict=True):
         axes.set_xlabel(f"seconds since {words}")
+        axes.xaxis.set_major_locator(MaxNLocator(7 if axes is panels[-1][0] else 4, integer=True, prune="both"))
     panels[0][0].set_title("a server is added", size=10.5, color=style.SOFT)
     panels[0][1].set_title("the busiest is drained", size=10.5, color=style.SOFT)
     for axes in panels[:-1].flat:
@@ -152,9 +159,7 @@ def _lines(axes: Axes, name: str, story: dict[str, Any], event: str) -> None:
     axes.axvspan(0, story[event]["seconds"], color=style.GRID, lw=0, zorder=0)
     axes.axvline(0, color=style.SOFT, lw=1.2, ls=(0, (1, 1.5)))
     axes.grid(axis="y")
-    if len(at):
-        half = story["timeline"]["bin_seconds"] / 2
-        axes.set_xlim(at[0] - half, at[-1] + half)
+    axes.margins(x=0.015)
 
 
 def _legend(axes: Axes) -> None:
@@ -216,7 +221,7 @@ def draw_concentration(run: Run, figure: Figure) -> Caption:
         )
         _mark(axes, row - 0.08, name, one, _times(one))
     axes.axvline(1, color=style.INK, lw=1, ls=(0, (4, 3)))
-    axes.text(1, -0.62, " perfectly even", va="top", size=9.5, color=style.SOFT)
+    axes.text(1, -0.63, "perfectly even", va="bottom", ha="center", size=9.5, color=style.SOFT)
     axes.set_xlim(0.9, max(1.6, *(max(one["by_population"]) for one in found.values())) * 1.06)
     style.rows(axes, list(found), list(found))
     axes.set_xlabel("requests of the busiest server ÷ mean over all servers")
@@ -375,7 +380,7 @@ def draw_new_server(run: Run, figure: Figure) -> Caption:
                 bbox=_ON_WHITE,
             )
     axes.axvline(100 * fair, color=style.INK, lw=1, ls=(0, (4, 3)))
-    axes.text(100 * fair, -0.62, f" even share {percent(fair)}", va="top", size=9.5, color=style.SOFT)
+    axes.text(100 * fair, -0.63, f"even share {percent(fair)}", va="bottom", ha="center", size=9.5, color=style.SOFT)
     highest = max(
         value
         for one in added.values()
@@ -489,7 +494,7 @@ def _wait(axes: Axes, row: float, name: str, found: dict[str, Any], words: str, 
     face = "white" if hollow else look.colour
     axes.plot(found["estimate"], row, look.marker, ms=9, mfc=face, mec=look.colour, mew=1.8)
     axes.annotate(
-        f"{words} {number(found['estimate'], 1)}",
+        f"{words} {number(found['estimate'], 1, ' ms')}",
         (_end(found), row),
         (9, -3.5),
         textcoords="offset points",
@@ -513,8 +518,8 @@ def waits_title(ratios: Mapping[str, dict[str, Any] | None]) -> str:
     if not longer:
         return "At this load nobody can be seen to wait longer because the server is the busiest"
     said = [f"{one['estimate']:.2f} times as long under {name}" for name, one in longer.items()]
-    end = f"; no difference can be told under {listed(rest)}" if rest else ""
-    return f"One shopper in twenty waits {listed(said)} at the busiest server{end}"
+    end = f"; not seen under {listed(rest)}" if rest else ""
+    return f"One request in twenty waits {listed(said)} at the busiest server{end}"
 
 
 CHARTS: dict[str, Draw] = {
