@@ -8,7 +8,7 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${LOADS:+"--loads=$$LOADS"} $${OUT:+"--out=$$OUT"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare failover scale hotspot contention saturation redis-speed lecture report up test check bench lock clean
+.PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture report up test check bench lock clean
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ contention: setup ## sessions in the same database: are pages without a session 
 
 saturation: setup ## raise the load until shoppers wait: how much each strategy carries, and of what it ends (SERVERS QUICK=1 SEED STRATEGIES OUT)
 	@exec $(LAB) saturation $(OPTIONS)
+
+cache: setup ## a cache in front of the catalogue: when does it pay, what does it spare the origin (SERVERS RATE QUICK=1 SEED OUT)
+	@exec $(LAB) cache $(OPTIONS)
 
 redis-speed: setup ## time Redis: one session operation, millions a second, native types, a network in between (QUICK=1 SEED OUT)
 	@exec $(LAB) redis-speed $(OPTIONS)

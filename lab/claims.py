@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lab.claim_rules import compare, contention, failover, hotspot, redis_speed, scale
+from lab.claim_rules import cache, compare, contention, failover, hotspot, redis_speed, scale
 from lab.claim_rules.judgement import Judgement, Results
 
 Rule = Callable[[Results], Judgement]
@@ -196,20 +196,47 @@ CLAIMS: tuple[Claim, ...] = (
         "Faster where the origin must search or compute.",
         "캐시에서 가져오는 것이 원본 요청보다 빨라야 한다.",
         ("cache",),
+        "It would hold where the origin's query costs clearly more than asking the cache: see the break-even.",
+        {"cache": cache.cache_faster},
     ),
-    Claim("cache-needs-reuse", "It pays for data asked for often.", "자주 검색되는 데이터.", ("cache",)),
-    Claim("cache-needs-stability", "It pays for data that rarely changes.", "잘 변하지 않는 데이터.", ("cache",)),
+    Claim(
+        "cache-needs-reuse",
+        "It pays for data asked for often.",
+        "자주 검색되는 데이터.",
+        ("cache",),
+        "It would hold if some things were asked for far more often than others, and the cache had no room for all.",
+        {"cache": cache.cache_needs_reuse},
+    ),
+    Claim(
+        "cache-needs-stability",
+        "It pays for data that rarely changes.",
+        "잘 변하지 않는 데이터.",
+        ("cache",),
+        "It would hold where one entry shows many products, so that more reads than one in eleven follow a change.",
+        {"cache": cache.cache_needs_stability},
+    ),
     Claim(
         "cache-relieves-origin",
         "It takes reads, connections and CPU off origin and application.",
         "커넥션, CPU와 메모리 리소스를 줄인다.",
         ("cache",),
+        "It would hold at a higher hit ratio, or where a query costs the origin more than a miss costs the cache.",
+        {"cache": cache.cache_relieves_origin},
     ),
-    Claim("cache-scales", "The application can scale, too.", "애플리케이션의 확장 또한 가능하다.", ("cache",)),
+    Claim(
+        "cache-scales",
+        "The application can scale, too.",
+        "애플리케이션의 확장 또한 가능하다.",
+        ("cache",),
+        "It would hold where the origin's CPU, and not the web servers', is what ends first.",
+        {"cache": cache.cache_scales},
+    ),
     Claim(
         "cache-survives-origin",
         "Even when the origin fails, data can come from the cache.",
         "원본 저장소에 장애가 발생해도 캐시에서 데이터를 가지고 올 수 있다.",
         ("cache",),
+        "It would hold if what is asked for lay in the cache, and what does not were refused at once.",
+        {"cache": cache.cache_survives_origin},
     ),
 )

@@ -191,6 +191,17 @@ def contention(*, quick: bool, **options: Any) -> None:
 
 
 @cli.command()
+@_SERVERS
+@_RATE
+@click.option("--quick", is_flag=True, help="About a minute: fewer points, the capacity as a bracket.")
+@_SEED
+@_OUT
+def cache(*, quick: bool, **options: Any) -> None:
+    """Put a cache in front of the catalogue: when does it pay, and what does it spare the origin?"""
+    _carry_out("cache", quick=quick, **options)
+
+
+@cli.command()
 @click.option("--quick", is_flag=True, help="At most ten minutes: every experiment in its quick size.")
 @_SEED
 @_OUT

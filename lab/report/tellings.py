@@ -21,6 +21,7 @@ MODULES = {
     "hotspot": "lab.report.hotspot",
     "saturation": "lab.report.saturation",
     "redis-speed": "lab.report.redis_speed",
+    "cache": "lab.report.cache",
     "scale": "lab.report.scale",
     "lecture": "lab.report.lecture",
 }

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lab.report import style
 from lab.report.charts import (
+    cache,
     consistency,
     contention,
     cpu,
@@ -58,6 +59,7 @@ CHARTS: dict[str, dict[str, Draw]] = {
     "failover": failover.CHARTS,
     "hotspot": hotspot.CHARTS,
     "redis-speed": redis_speed.CHARTS,
+    "cache": cache.CHARTS,
     "saturation": saturation.CHARTS,
     "scale": scale.CHARTS,
 }

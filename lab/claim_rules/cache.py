@@ -1,0 +1,213 @@
+"""The claims on the cache, judged from a run of `cache`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.claim_rules.judgement import (
+    ClaimVerdict,
+    Judgement,
+    Results,
+    absent,
+    at,
+    interval_of,
+    n,
+    numbers_of,
+    out_of,
+    shown,
+    times,
+    together,
+)
+
+if TYPE_CHECKING:
+    from lab.statistics import Interval
+
+FASTER, SLOWER = 0.8, 1.0
+REUSE, NO_REUSE = 0.3, 0.1
+STABILITY, NO_STABILITY = 0.2, 0.05
+MOST_STALE = 0.001
+FEWER_QUERIES, FEWER_CONNECTIONS, LESS_CPU, NO_RELIEF = 0.5, 0.7, 0.9, 1.0
+MORE, NO_MORE = 1.2, 1.0
+SLACK, LEAST_ANSWERED, NOT_ANSWERED = 0.05, 0.5, 0.2
+
+
+def at_most(value: Interval | None, *, holds_to: float, fails_from: float) -> ClaimVerdict:
+    """Judge a figure that must be small by where its whole interval lies; without an interval nothing can be told."""
+    if value is None or value.low is None or value.high is None:
+        return "cannot tell"
+    return "holds" if value.high <= holds_to else "does not hold" if value.low >= fails_from else "cannot tell"
+
+
+def at_least(value: Interval | None, *, holds_from: float, fails_to: float) -> ClaimVerdict:
+    """Judge a figure that must be large likewise."""
+    if value is None or value.low is None or value.high is None:
+        return "cannot tell"
+    return "holds" if value.low >= holds_from else "does not hold" if value.high <= fails_to else "cannot tell"
+
+
+def cache_faster(results: Results) -> Judgement:
+    """Judge whether a search from the cache is faster; a read by primary key and the break-even stand beside it."""
+    search = interval_of(at(results, "cache", "loads", "search", "ratio", "p50"))
+    if search is None:
+        return absent("a search with and without a cache")
+    product = interval_of(at(results, "cache", "loads", "product", "ratio", "p50"))
+    even = at(results, "cache", "break_even") or {}
+    beside = "" if product is None else f"; of a product by its primary key {times(product)}"
+    evidence = f"The median of a search with the cache is {times(search)} that without{beside}. {_even(even)}"
+    numbers = {
+        **numbers_of("search_p50", search),
+        **numbers_of("product_p50", product),
+        "break_even_ms": even.get("ms"),
+        "break_even_below_ms": even.get("below_ms"),
+        "break_even_above_ms": even.get("above_ms"),
+    }
+    return Judgement(at_most(search, holds_to=FASTER, fails_from=SLOWER), evidence, numbers)
+
+
+def _even(even: dict[str, Any]) -> str:
+    if even.get("ms") is not None:
+        return f"Here a cache breaks even at an origin query of about {even['ms']:.2f} ms."
+    if even.get("below_ms") is not None:
+        return f"Here a cache gained time even at the cheapest origin query tried, {even['below_ms']:.2f} ms."
+    if even.get("above_ms") is not None:
+        return f"Here a cache gained no time even at the dearest origin query tried, {even['above_ms']:.2f} ms."
+    return "The origin cost at which a cache breaks even was not found."
+
+
+def cache_needs_reuse(results: Results) -> Judgement:
+    """Judge how much higher the hit ratio is where some things are asked for far more often."""
+    reuse = interval_of(at(results, "cache", "reuse"))
+    if reuse is None:
+        return absent("hit ratios by popularity")
+    ratios = {
+        one["exponent"]: interval_of(one["hit_ratio"])
+        for one in at(results, "cache", "hits") or []
+        if one["share"] == 0.05  # noqa: PLR2004 - the size that the claim names
+    }
+    skewed, even = ratios.get(1.0), ratios.get(0.0)
+    both = "" if skewed is None or even is None else f": {_percent(skewed.estimate)} against {_percent(even.estimate)}"
+    evidence = (
+        f"With room for 5 % of the products, the hit ratio under Zipf 1 is higher by {_points(reuse)} than where all "
+        f"are equally popular{both}."
+    )
+    return Judgement(
+        at_least(reuse, holds_from=REUSE, fails_to=NO_REUSE), evidence, {**numbers_of("difference", reuse)}
+    )
+
+
+def cache_needs_stability(results: Results) -> Judgement:
+    """Judge what changes cost: hits where a change deletes, freshness where only time does."""
+    drop = interval_of(at(results, "cache", "stability"))
+    found = at(results, "cache", "updates") or []
+    deleting = [one for one in found if one["delete_on_write"] and one["asked"]]
+    timed = [one for one in found if not one["delete_on_write"] and one["asked"]]
+    if drop is None or not deleting or not timed:
+        return absent("reads while prices change")
+    stale, events = _stale(deleting)
+    aged, old = _stale(timed)
+    fresh: ClaimVerdict = (
+        "cannot tell" if stale is None or stale.high is None else "holds" if stale.high <= MOST_STALE else "cannot tell"
+    )
+    if stale is not None and stale.low is not None and stale.low > MOST_STALE:
+        fresh = "does not hold"
+    shows: ClaimVerdict = "holds" if old else "cannot tell"
+    evidence = (
+        f"1 update per 10 reads of the same keys lowers the hit ratio by {_points(drop)}. Stale reads: "
+        f"{'none' if aged is None else shown(aged)} where only time ends an entry, "
+        f"{out_of(events, sum(one['reads'] for one in deleting))} where a change deletes it."
+    )
+    numbers = {
+        **numbers_of("hit_ratio_drop", drop),
+        **numbers_of("stale_ttl_only", aged),
+        **numbers_of("stale_delete_on_write", stale),
+    }
+    hits = at_least(drop, holds_from=STABILITY, fails_to=NO_STABILITY)
+    return Judgement(together(hits, fresh, shows), evidence, numbers)
+
+
+def _stale(points: list[dict[str, Any]]) -> tuple[Interval | None, int]:
+    """Return the rate of stale reads of the point with most updates per read, and how many there were in all points."""
+    most = max(points, key=lambda one: one["asked"])
+    return interval_of(most["stale"]["rate"]), sum(int(one["stale"]["events"]) for one in points)
+
+
+def cache_relieves_origin(results: Results) -> Judgement:
+    """Judge what the origin and the machine are spared under the shop's own mix of products and searches."""
+    load = at(results, "cache", "loads", "shop")
+    if load is None:
+        return absent("the shop's mix with and without a cache")
+    queries, connections, cpu = (interval_of(load.get(f"{name}_ratio")) for name in ("queries", "connections", "cpu"))
+    if queries is None or connections is None or cpu is None:
+        return absent("what the origin is asked")
+    evidence = (
+        f"With the cache, a request asks the origin {times(queries)} as often, keeps {times(connections)} as many "
+        f"connections busy, and costs {times(cpu)} the CPU time of all processes together."
+    )
+    verdict = together(
+        at_most(queries, holds_to=FEWER_QUERIES, fails_from=NO_RELIEF),
+        at_most(connections, holds_to=FEWER_CONNECTIONS, fails_from=NO_RELIEF),
+        at_most(cpu, holds_to=LESS_CPU, fails_from=NO_RELIEF),
+    )
+    numbers = {
+        **numbers_of("queries", queries),
+        **numbers_of("connections", connections),
+        **numbers_of("cpu", cpu),
+    }
+    return Judgement(verdict, evidence, numbers)
+
+
+def cache_scales(results: Results) -> Judgement:
+    """Judge how much more load the shop carries with the cache."""
+    found = at(results, "cache", "capacity")
+    if found is None:
+        return absent("the capacity with and without a cache")
+    ratio = interval_of(found.get("ratio"))
+    loads = {arm: one.get("estimate") for arm, one in (found.get("arms") or {}).items()}
+    carried = ", ".join(f"{arm} {_bound(found, arm)}{n(load)}/s" for arm, load in loads.items() if load is not None)
+    if ratio is None:
+        return Judgement("cannot tell", f"The capacities were not both bracketed: {carried}.", {"ratio": None})
+    evidence = f"With the cache the shop carries {times(ratio)} the load at a 95th percentile below 50 ms: {carried}."
+    return Judgement(at_least(ratio, holds_from=MORE, fails_to=NO_MORE), evidence, numbers_of("ratio", ratio))
+
+
+def _bound(found: Results, arm: str) -> str:
+    bound = at(found, "arms", arm, "bound")
+    return "" if bound in {None, "between"} else f"{bound} "
+
+
+def cache_survives_origin(results: Results) -> Judgement:
+    """Judge whether what was in the cache went on being answered while the origin was dead."""
+    arm = at(results, "cache", "outage", "arms", "with cache")
+    if arm is None:
+        return absent("the death of the origin")
+    answered, minus = interval_of(arm["answered_during"]["rate"]), interval_of(arm.get("answered_minus_hits"))
+    hits = interval_of(arm["hit_ratio_before"])
+    if answered is None or hits is None:
+        return absent("the death of the origin")
+    other = at(results, "cache", "outage", "arms", "without cache", "answered_during")
+    beside = "" if other is None else f" Without a cache: {out_of(other['answered'], other['requests'])}."
+    evidence = (
+        f"With the origin dead, {shown(answered)} of the catalogue's reads were answered; the hit ratio before was "
+        f"{_percent(hits.estimate)}.{beside}"
+    )
+    kept = at_least(minus, holds_from=-SLACK, fails_to=-1.0)
+    enough = at_least(answered, holds_from=LEAST_ANSWERED, fails_to=NOT_ANSWERED)
+    verdict: ClaimVerdict = "does not hold" if enough == "does not hold" else together(kept, enough)
+    numbers = {
+        **numbers_of("answered", answered),
+        **numbers_of("hit_ratio_before", hits),
+        **numbers_of("answered_minus_hits", minus),
+    }
+    return Judgement(verdict, evidence, numbers)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _points(difference: Interval) -> str:
+    """Write a difference of shares in percentage points, with its interval where there is one."""
+    if difference.low is None or difference.high is None:
+        return f"{100 * difference.estimate:.0f} percentage points"
+    text = f"{100 * difference.estimate:.0f} percentage points"
+    return f"{text} ({100 * difference.low:.0f} to {100 * difference.high:.0f})"
