@@ -170,7 +170,8 @@ def _joined(run: Run, told: dict[str, dict[str, Any]]) -> Table:
         ),
         note=f"Counted from {number(run.get('hotspot', 'wait_seconds') or 10, 0, ' s')} after it was added; an even "
         f"share is {percent(fair)}. Newcomers came only then. Failed: requests without an answer or with a server "
-        "error, of those sent while a server was added or drained and afterwards. Where the new server got nothing, "
+        "error, of those sent while a server was added or drained and afterwards; a write may meet the moment in which the "
+        "balancer's old worker closes its connection. Where the new server got nothing, "
         "the interval is over shoppers (rule of three), else over populations.",
         wide_only=frozenset({4}),
     )
