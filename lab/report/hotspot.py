@@ -109,7 +109,7 @@ def tables(run: Run) -> Sequence[Table]:
     told = stories(run)
     if not told:
         return []
-    return [_served(run, told), _joined(run, told), _left(told), _full(run, told)]
+    return [_served(run, told), _joined(told), _left(told), _full(run, told)]
 
 
 def _served(run: Run, told: dict[str, dict[str, Any]]) -> Table:
@@ -144,8 +144,8 @@ def _served(run: Run, told: dict[str, dict[str, Any]]) -> Table:
     )
 
 
-def _joined(run: Run, told: dict[str, dict[str, Any]]) -> Table:
-    fair = next(iter(told.values()))["added"]["fair_share"]
+def _joined(told: dict[str, dict[str, Any]]) -> Table:
+    first = next(iter(told.values()))["added"]
     return Table(
         title="What a server that was added under load got",
         columns=(
@@ -168,11 +168,11 @@ def _joined(run: Run, told: dict[str, dict[str, Any]]) -> Table:
             for name, story in told.items()
             for added in (story["added"],)
         ),
-        note=f"Counted from {number(run.get('hotspot', 'wait_seconds') or 10, 0, ' s')} after it was added; an even "
-        f"share is {percent(fair)}. Newcomers came only then. Failed: requests without an answer or with a server "
-        "error, of those sent while a server was added or drained and afterwards; a write may meet the moment in which the "
-        "balancer's old worker closes its connection. Where the new server got nothing, "
-        "the interval is over shoppers (rule of three), else over populations.",
+        note=f"Counted from {number(first['after_seconds'], 0, ' s')} after it was added; an even share is "
+        f"{percent(first['fair_share'])}. Newcomers came only then. Failed: requests without an answer or with a "
+        "server error, of those sent while a server was added or drained and afterwards; a write may meet the moment "
+        "in which the balancer's old worker closes its connection. Where the new server got nothing, the interval is "
+        "over shoppers (rule of three), else over populations.",
         wide_only=frozenset({4}),
     )
 
