@@ -280,8 +280,8 @@ def _network_table(run: Run) -> Table | None:
         return None
     return Table(
         title=f"The same at {size_of(size)}, with a network round trip in between (emulated)",
-        columns=("session", "none, ms", *(f"{distance:g} ms, ms" for distance in away)),
+        columns=("session", "direct, ms", *(f"{distance:g} ms away, ms" for distance in away)),
         rows=tuple(rows),
-        note="Mean times. Heads: the emulated round trip. None: straight to the engine; 0 ms: through a relay that "
-        "adds no delay of its own, which shows what the emulation costs.",
+        note="Mean times. Heads: the emulated round trip. Direct: straight to the engine; 0 ms: through a relay that "
+        "delays nothing on purpose, which shows what the emulation costs.",
     )

@@ -105,7 +105,7 @@ def sessions_title(found: Means, size: int) -> str:
     slow = [verb for verb, value in known.items() if value >= LIMIT_MS]
     text += f" at {size_of(size)}, {'not ' if slow else ''}under 1 ms"
     if slow and len(slow) < len(known):
-        text += f" where it {listed(slow)}"
+        text += f" for {listed(slow)}"
     other = _estimate(found, "write", "database", size)
     return f"{text}; PostgreSQL writes in {number(other, 2)} ms" if other is not None else text
 
@@ -336,13 +336,13 @@ def types_title(ways: Mapping[str, Mapping[str, Any]]) -> str:
         text = f"Native types send {number(1 / times, 1)} times as many bytes per change"
     else:
         text = "Native types send about as many bytes per change"
+    text += f" {'than' if times > _ABOUT_THE_SAME else 'as'} one value"
     shares = {name: way["lost"] / way["confirmed"] if way["confirmed"] else 0.0 for name, way in ways.items()}
     if not any(shares.values()):
-        return f"{text} as one value; neither lost a concurrent change"
+        return f"{text}; neither lost a concurrent change"
     lost = f"one value {percent(shares['one value']) if shares['one value'] else 'none'}"
     own = percent(shares["native types"]) if shares["native types"] else "none"
-    than = "than" if times > _ABOUT_THE_SAME else "as"
-    return f"{text} {than} one value, and lost {own} of the concurrent changes; {lost}"
+    return f"{text}, and lost {own} of the concurrent changes; {lost}"
 
 
 def _lost_panel(axes: Axes, ways: Mapping[str, Mapping[str, Any]]) -> None:
@@ -440,7 +440,7 @@ def network_title(found: Mapping[str, Parts]) -> str:
 
 def _network_panel(axes: Axes, store: str, parts: Parts, longest: float) -> None:
     colour = style.look(store).colour
-    names = ["none" if away is None else f"{away:g}" for away in parts]
+    names = ["direct" if away is None else f"{away:g}" for away in parts]
     for row, one in enumerate(parts.values()):
         start = 0.0
         for part, value in one.items():
