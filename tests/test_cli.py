@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[1]
         (["failover", "--servers", "1"], "1 is not in the range"),
         (["failover", "--strategies", "redsi"], "Did you mean redis?"),
         (["failover", "--blocks", "3"], "No such option"),
+        (["redis-speed", "--strategies", "redis"], "No such option"),
+        (["redis-speed", "--seed", "x"], "'x' is not a valid integer"),
         (["comprae"], "No such command 'comprae'"),
         (["up"], "Missing option '--strategy'"),
         (["up", "--strategy", "redis sticky"], "expected one strategy, got 2"),
@@ -76,6 +78,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     [
         ("compare", "servers rate blocks quick full seed strategies writes replication out"),
         ("failover", "servers rate quick seed strategies out"),
+        ("redis-speed", "quick seed out"),
     ],
 )
 def test_help_names_every_option(command, options, capsys):
