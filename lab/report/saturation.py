@@ -130,12 +130,11 @@ def _hidden(run: Run) -> list[str]:
     clients = run.get("saturation", "freeze", "clients")
     if not clients:
         return []
-    kept, closed = (clients[name]["latency_ms"]["p99"] for name in ("schedule", "closed loop"))
-    if kept is None or closed is None:
-        return []
-    seconds = number(run.get("saturation", "freeze", "seconds"), 1)
-    told = f"the schedule saw a 99th percentile of {number(kept, 0)} ms, the closed loop one of {number(closed, 0)} ms"
-    return [f"while a server stood still for {seconds} s, {told}"]
+    freeze = run.get("saturation", "freeze")
+    kept, closed = clients["schedule"], clients["closed loop"]
+    over = f"{kept['slow']:,} of the schedule's {kept['requests']:,} requests took over {freeze['slow_ms']:.0f} ms"
+    other = f"{closed['slow']:,} of the closed loop's {closed['requests']:,}, which never sent {closed['omitted']:,}"
+    return [f"while a server stood still for {number(freeze['seconds'], 1)} s, {over}, and {other}"]
 
 
 def tables(run: Run) -> list[Table]:
