@@ -27,7 +27,7 @@ VERDICTS = ("holds", "does not hold", "cannot tell", "not tested")
 
 _AS_TOLD = {
     "holds": ("holds here", "hold here"),
-    "does not hold": ("does not", "do not"),
+    "does not hold": ("does not hold", "do not hold"),
     "cannot tell": ("cannot be told", "cannot be told"),
     "not tested": ("was not tested", "were not tested"),
 }

@@ -1,0 +1,36 @@
+"""A lecture of two tiny experiments through the command line, in a process of its own: `python tiny_lecture.py OUT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from lab import cli
+from lab.experiments import failover, lecture, redis_speed
+from lab.experiments.failover_faults import FAULTS
+from lab.report import charts
+
+SPEED = redis_speed.Size(
+    blocks=2, slice_seconds=0.001, stretches=2, stretch_seconds=0.005, distant_blocks=2, changes=2, races=2
+)
+FAILOVER = failover.Size(before=1, hold=1, after=2.5, shoppers=12, together=True)
+OPTIONS = {"redis-speed": [], "failover": ["--servers=2", "--rate=80", "--strategies=sticky"]}
+
+
+def main(out: str) -> int:
+    """Carry it out into a folder of runs and return the exit status."""
+    redis_speed.SIZES["quick"] = SPEED
+    failover.SIZES["quick"] = FAILOVER
+    failover.FAULTS = {"kill-server": FAULTS["kill-server"]}
+    lecture.EXPERIMENTS = {name: lecture.EXPERIMENTS[name] for name in OPTIONS}
+    for name in OPTIONS:
+        charts.CHARTS[name] = dict(list(charts.CHARTS[name].items())[:2])
+    asked = cli._asked
+    cli._asked = lambda door, arguments: asked(door, [*arguments, *OPTIONS[door]])
+    return cli.main(["lecture", "--quick", "--out", out])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
