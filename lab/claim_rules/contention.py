@@ -20,7 +20,7 @@ def database_slows(results: Results) -> Judgement:
     judged = {_name(point): ratio for point in points if _counts(point) and (ratio := interval_of(point.get("ratio")))}
     left = len(points) - len(judged)
     if not judged:
-        text = f"At none of {n(len(points))} loads was total CPU use below {100 * CROWDED:.0f} %, so nothing is judged."
+        text = f"Of {n(len(points))} loads none has a ratio with total CPU below {100 * CROWDED:.0f} %: none is judged."
         return Judgement("cannot tell", text, {"judged": 0, "not_judged": left})
     verdict = _verdict(list(judged.values()))
     shown = max(judged, key=lambda name: _decides(judged[name], verdict))

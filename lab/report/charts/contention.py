@@ -65,7 +65,7 @@ def _panels(figure: Figure, found: dict[bool, list[Point]], room: float = 6) -> 
 def _subtitle(run: Run) -> str:
     facts = run.get("run") or {}
     blocks = facts.get("blocks_per_load")
-    return f"{facts.get('servers')} servers per arm, {blocks} blocks per load, the same plan for both"
+    return f"{facts.get('servers')} servers per arm, {blocks} blocks per load, one plan for both"
 
 
 def _has_intervals(found: Sequence[Point]) -> bool:
@@ -191,7 +191,7 @@ def draw_latency(run: Run, figure: Figure) -> Caption:
         latency_title(every),
         "The same two lines as the ratio, in milliseconds: where they rise together, it is the machine that is busy; "
         "where they part, it is the sessions.",
-        f"Product, search and list pages, from when a request was due. {_subtitle(run)}",
+        f"Product, search and list pages, timed from when they were due. {_subtitle(run)}",
         _marks(every, "Order statistics of all timed requests; logarithmic."),
         ("offered load", "database (ms)", "redis (ms)", "database median (ms)", "redis median (ms)", "requests"),
         tuple(

@@ -1,0 +1,204 @@
+"""The report of a contention run: charts, page and terminal, on made-up runs of every kind."""
+
+from __future__ import annotations
+
+import io
+import re
+from itertools import pairwise
+
+import made_up_contention
+import matplotlib as mpl
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from rich.console import Console
+
+from lab.report import charts, contention, page, results, style, terminal
+from lab.report.charts import contention as drawn
+
+VARIANTS = {
+    "usual": {},
+    "opposite": {"times": 0.7},
+    "alike": {"times": 1.0, "noise": 0.005},
+    "noisy": {"times": 1.05, "noise": 0.9},
+    "quick": {"blocks": 3, "loads": (100, 300)},
+    "one load": {"loads": (100,)},
+    "few requests": {"blocks": 1, "loads": (100,), "requests": 12},
+    "crowded": {"full_rps": 100.0},
+    "others' engines": {"own": False},
+}
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory):
+    """Return a function from a variant's name to such a run, written once."""
+    runs = {}
+
+    def run(variant):
+        if variant not in runs:
+            folder = tmp_path_factory.mktemp("contention") / "contention-20260101T000000Z"
+            runs[variant] = results.load(made_up_contention.write(folder, **VARIANTS[variant]))
+        return runs[variant]
+
+    return run
+
+
+def composed(run):
+    """Return the captions of a run's charts, None where one was left out."""
+    found = {}
+    for name in charts.CHARTS["contention"]:
+        try:
+            found[name] = charts.compose(run, name)[1]
+        except charts.NothingToDraw:
+            found[name] = None
+    return found
+
+
+def shown(run, width=160):
+    """Return what the terminal prints into a file."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    terminal.show(run.results, console)
+    return console.file.getvalue()
+
+
+def judged(run):
+    """Return how the run judges its claim."""
+    return next(claim for claim in run.results["claims"] if claim["id"] == "database-slows")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, variant):
+    """Tables have a cell per column, and no word of the machine's for nothing stands anywhere."""
+    run = told(variant)
+    for caption in filter(None, composed(run).values()):
+        assert caption.rows
+        assert all(len(row) == len(caption.columns) for row in caption.rows)
+        assert not re.search(r"\b(nan|None|inf)\b", repr(caption))
+    for table in contention.tables(run):
+        assert all(len(row) == len(table.columns) for row in table.rows)
+    text = page.render(run, [])
+    assert not re.search(r"\b(None|nan|undefined)\b", text)
+    assert "<contention>" not in text
+    assert not re.search(r"\b(None|nan)\b", shown(run))
+
+
+@pytest.mark.parametrize("variant", ["usual", "quick", "crowded"])
+def test_text_never_leaves_the_picture_and_nothing_overlaps(told, variant):
+    """Every text of every chart lies within its figure; no tick label lies over another."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style.SETTINGS)
+        for name in [name for name, caption in composed(told(variant)).items() if caption]:
+            figure, _ = charts.compose(told(variant), name)
+            FigureCanvasAgg(figure).draw()
+            for box in [text.get_window_extent() for text in figure.texts] + [a.get_tightbbox() for a in figure.axes]:
+                assert min(box.x0, box.y0) > -2, (name, box)
+                assert box.x1 < figure.bbox.width + 2, (name, box)
+                assert box.y1 < figure.bbox.height + 2, (name, box)
+            for axes in figure.axes:
+                labels = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+                assert all(left.x1 < right.x0 for left, right in pairwise(labels)), name
+
+
+@pytest.mark.parametrize(
+    ("variant", "verdict", "title"),
+    [
+        ("usual", "holds", "slower at 5 of 5 loads (1.4"),
+        ("opposite", "does not hold", "faster at 5 of 5 loads (0."),
+        ("alike", "does not hold", "about as slow at 5 of 5 loads"),
+        ("noisy", "cannot tell", "too close to call at"),
+        ("quick", "cannot tell", "too close to call at 4 of 4 loads"),
+        ("crowded", "cannot tell", "nothing can be said about the catalogue's pages"),
+    ],
+)
+def test_the_verdict_and_the_title_say_what_the_numbers_say(told, variant, verdict, title):
+    """Whichever way it came out."""
+    run = told(variant)
+    assert judged(run)["verdict"] == verdict
+    assert title in composed(run)["catalogue-ratio"].title
+
+
+def test_the_ratio_is_what_was_made_up(told):
+    """1.4 at every judged load, and redis takes as long as itself."""
+    for point in contention.points(told("usual")):
+        ratio = point["ratio"]
+        assert ratio["low"] < 1.4 < ratio["high"]
+        assert point["ratio_for_all"] is None or point["ratio_for_all"]["low"] <= ratio["low"]
+    same = told("usual").get("contention", "same_against_same")
+    assert same["low"] < 1 < same["high"]
+
+
+def test_the_headline_says_what_became_of_the_pages_and_what_the_database_did(told):
+    """Slower, faster or too close to call; which loads are not judged; what the sessions cost."""
+    headline = contention.headline(told("usual"))
+    assert "1 catalogue page in 20 is slower than with Redis at 100/s, 250/s, 500/s" in headline
+    assert "Not judged, with 80 % of all CPU time in use or more: 750/s and 400/s with the report" in headline
+    assert "1.5 times as much CPU time per request, and 500 B of log instead of 33 B" in headline
+    assert "is faster at" in contention.headline(told("opposite"))
+    assert "nothing can be said" in contention.headline(told("crowded"))
+
+
+def test_loads_that_are_not_judged_are_hollow(told):
+    """And the table says so."""
+    caption = composed(told("usual"))["catalogue-ratio"]
+    assert [row[-1] for row in caption.rows] == ["yes", "yes", "yes", "no", "yes", "yes", "no"]
+    assert "nothing is judged" in caption.note
+    assert "Redis against itself" in caption.note
+    assert "not judged" not in composed(told("one load"))["catalogue-ratio"].note
+
+
+def test_engines_of_others_have_no_pairs_and_no_cpu_time(told):
+    """The charts that need them say why they are missing, or do without."""
+    run = told("others' engines")
+    captions = composed(run)
+    assert captions["equal-promises"] is None
+    assert captions["catalogue-ratio"] is not None
+    assert "pairs of equal promise were left out: LAB_REDIS_URL" in shown(run)
+    assert "modelled" not in judged(run)["evidence"]
+
+
+def test_pairs_say_what_each_promise_changes(told):
+    """From losing nothing to losing everything, and the unlike pair beside them."""
+    caption = composed(told("usual"))["equal-promises"]
+    assert caption.title == (
+        "At an equal promise the catalogue's pages are slower with sessions in the database where nothing is lost, "
+        "about the last second is lost and everything is lost"
+    )
+    assert len(caption.rows) == 3
+    assert "0.50 ms with the disk" in caption.subtitle
+    assert "too few blocks" in composed(told("quick"))["equal-promises"].note
+
+
+def test_what_the_database_did_is_told_per_load(told):
+    """How much more CPU time and log, at the highest judged load without the report."""
+    caption = composed(told("usual"))["database-work"]
+    assert caption.title == (
+        "At 500/s PostgreSQL needs 1.5 times the CPU time and 15.0 times the log when the sessions lie in it"
+    )
+    assert "Autovacuum was on and came by 7 times; checkpoints: 0." in caption.note
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_terminal_keeps_to_its_width(told, width):
+    """In a pipe it is a hundred columns; nothing is cut off, and every sign can be shown."""
+    text = shown(told("usual"), width)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "?" not in text
+    assert any(line.startswith("database-slows: holds") for line in text.splitlines())
+
+
+class TestTitles:
+    """Titles that a made-up run does not reach."""
+
+    def test_a_machine_that_is_never_full(self):
+        """Nothing is left to judge, or nothing is crowded."""
+        calm = {"judged": True, "cpu_share": 0.3, "load_rps": 100, "report": False, "arms": {}}
+        assert drawn.machine_title([calm], 80) == "Total CPU stays below 80 % at every load"
+
+    def test_a_single_load(self):
+        """It is not called the busiest."""
+        waits = {"catalogue": {"p95_ms": {"estimate": 4.0}}}
+        point = {"judged": True, "cpu_share": 0.3, "load_rps": 100, "report": True}
+        point["arms"] = {"database": waits, "redis": waits}
+        assert drawn.latency_title([point]).endswith("at 100/s with the report")
+        assert drawn.latency_title([{**point, "judged": False}]).startswith("No load left the machine room")
