@@ -8,6 +8,7 @@ drift of the machine's speed does not look like growth.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from loadtests.plans import shopping_plans, warmup_plan
 from strategies.contract import Replication
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rich.console import Console
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 # --- the question ----------------------------------------------------------------------------------------------------
 
 SHOPPERS = 40
-WARMUP_HASTE = 2.5
+WARMUP_HASTE = 3
 """The warm-up offers so many times the load of what is measured."""
 
 WRITE_SHARE = 0.35
@@ -226,19 +228,25 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
     size = chosen.lengths
     measured = Measured(chosen)
     steps.begin("starting engines")
-    with Lab(folder, seed=chosen.seed) as lab:
+    with ExitStack() as stack:
+        loads: list[Generator] = []
+
+        def next_load() -> None:
+            """Start a generator for the next stretch: the sockets of clusters that are gone slow the old one down."""
+            loads.append(stack.enter_context(Generator(folder / "generator.log")))
+
+        next_load()
+        lab = stack.enter_context(Lab(folder, seed=chosen.seed))
         for number, servers in enumerate(_itinerary(size)):
-            # A generator for each: sockets of clusters that are gone would slow the old one down.
-            with Generator(folder / "generator.log") as load:
-                measured.stretches.append(_stretch(Bench(lab, load), number, servers, measured, steps))
+            measured.stretches.append(_stretch(Bench(lab, loads[-1]), number, servers, measured, steps, next_load))
+            loads.pop(0).close()
         for link in links(size):
             steps.begin(f"looking for stale reads: {link.spec.name}")
             (cluster,) = lab.start(link.spec)
             measured.watched.append(_watch(cluster, chosen, link))
             lab.stop(cluster)
         steps.begin("all-to-all with bound shoppers")
-        with Generator(folder / "generator.log") as load:
-            measured.bound = _bound(Bench(lab, load), chosen)
+        measured.bound = _bound(Bench(lab, loads[-1]), chosen)
         lab.keeper.check()
     measured.end()
     return measured
@@ -249,7 +257,9 @@ def _itinerary(size: Size) -> list[int]:
     return [each for turn in range(size.passes) for each in (size.servers[::-1] if turn % 2 else size.servers)]
 
 
-def _stretch(bench: Bench, number: int, servers: int, measured: Measured, steps: Steps) -> Stretch:
+def _stretch(  # noqa: PLR0917 - one call, in the order of what it needs
+    bench: Bench, number: int, servers: int, measured: Measured, steps: Steps, when_timed: Callable[[], None]
+) -> Stretch:
     """Measure one number of servers: the timed blocks, then storage, when the servers' memory has come to rest."""
     chosen, size = measured.settings, measured.settings.lengths
     title = f"{servers} server{'s' if servers > 1 else ''} of each strategy"
@@ -274,6 +284,7 @@ def _stretch(bench: Bench, number: int, servers: int, measured: Measured, steps:
         stage = Stage(bench.lab, bench.load, running, meter_by_engine)
         timed = measure_blocks(stage, balanced_order(list(running), size.blocks, seed), plans.__next__, on_block)
         after = {name: end(bench.lab, cluster) for name, cluster in clusters.items()}
+        when_timed()
         steps.begin(f"{title}: storage")
         ends = servers in {size.servers[0], size.servers[-1]}
         storage = {
@@ -316,11 +327,11 @@ def _watch(cluster: Cluster, chosen: Settings, link: Link) -> Watched:
 def _bound(bench: Bench, chosen: Settings) -> tuple[Usage, Usage]:
     """Shop on all-to-all with shoppers who stay with their server: who reads the copies then?"""
     spec = ClusterSpec(name=f"{COPYING} with affinity", strategy=COPYING, servers=WATCHED_SERVERS, affinity=True)
-    load: dict[str, Any] = {"rate_rps": chosen.rate, "seed": chosen.seed, "shoppers": SHOPPERS}
+    load: dict[str, Any] = {"seed": chosen.seed, "shoppers": SHOPPERS}
     with bench.clusters([spec]) as clusters:
         before = begin(bench.lab, clusters[spec.name])
-        scenarios.enter(bench.load, spec.name, **load)
-        scenarios.shop(bench.load, spec.name, seconds=chosen.lengths.affinity_seconds, **load)
+        scenarios.enter(bench.load, spec.name, rate_rps=2 * chosen.rate, **load)
+        scenarios.shop(bench.load, spec.name, rate_rps=chosen.rate, seconds=chosen.lengths.affinity_seconds, **load)
         return before, end(bench.lab, clusters[spec.name])
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from lab.experiments.usage import Usage
 
 COPYING = "all-to-all"
+REFERENCE = "sticky"
+"""What a server costs without copies: the machine's pace, which changes from one size to the next, falls on both."""
+
 PARTS = ("servers", "redis", "postgresql", "balancer")
 """Whose CPU time is told apart; an engine that is not the lab's own is missing."""
 
@@ -53,7 +56,7 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
     found = {
         "points": points,
         "fits": fits,
-        "checked": _checked(measured, names, points),
+        "checked": _checked(measured, points),
         "visibility": [_visibility(watched) for watched in measured.watched],
         "unread_bound": _unread([measured.bound]) if measured.bound else None,
     }
@@ -268,12 +271,9 @@ def _rows(what: str, name: str, measured: Measured) -> list[tuple[float, float]]
     rows: list[tuple[float, float]] = []
     for stretch in measured.stretches:
         peers = float(stretch.servers - 1)
-        if what == "web_ms":
-            rows += [
-                (peers, 1000 * piece.cpu["servers"] / len(piece.operations))
-                for piece in _pieces([stretch], name)
-                if piece.operations
-            ]
+        if what == "added_ms":
+            own, reference = (_web_ms(stretch, which) for which in (name, REFERENCE))
+            rows += [(peers, own[block] - reference[block]) for block in own if block in reference]
         elif what in {"bytes", "messages"}:
             blocks = _link_blocks([stretch])
             rows += [
@@ -284,6 +284,12 @@ def _rows(what: str, name: str, measured: Measured) -> list[tuple[float, float]]
         elif name in stretch.storage and stretch.storage[name].ladder.bytes_per_session is not None:
             rows.append((peers, float(stretch.storage[name].ladder.bytes_per_session or 0)))
     return rows
+
+
+def _web_ms(stretch: Stretch, name: str) -> dict[int, float]:
+    """Return the web servers' CPU time per request in ms, by block."""
+    pieces = _pieces([stretch], name)
+    return {piece.block: 1000 * piece.cpu["servers"] / len(piece.operations) for piece in pieces if piece.operations}
 
 
 def line(rows: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
@@ -298,7 +304,7 @@ def line(rows: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
 def _fits(measured: Measured, names: Sequence[str]) -> dict[str, Any]:
     """Fit everything that may grow with the number of servers, over all sizes."""
     return {
-        "web_ms": {name: line(_rows("web_ms", name, measured)) for name in names},
+        "added_ms": {name: line(_rows("added_ms", name, measured)) for name in names if name != REFERENCE},
         "physical_bytes": {name: line(_rows("physical", name, measured)) for name in names},
         "bytes": line(_rows("bytes", COPYING, measured)),
         "messages": line(_rows("messages", COPYING, measured)),
@@ -308,13 +314,13 @@ def _fits(measured: Measured, names: Sequence[str]) -> dict[str, Any]:
 WORTH_CHECKING = {
     "bytes": ("bytes between servers per write", "B"),
     "messages": ("messages between servers per write", ""),
-    "web_ms": ("CPU of all web servers per request", "ms"),
+    "added_ms": ("CPU per request of all web servers, beyond sticky's", "ms"),
     "physical": ("bytes per session on all servers", "B"),
 }
 """What a line through the smaller sizes predicts for the largest: words and unit."""
 
 
-def _checked(measured: Measured, names: Sequence[str], points: dict[str, Any]) -> list[dict[str, Any]]:
+def _checked(measured: Measured, points: dict[str, Any]) -> list[dict[str, Any]]:
     """Predict the largest size from the others alone, and put what was measured beside it."""
     sizes = measured.settings.lengths.servers
     largest, fitted = sizes[-1], sizes[:-1]
@@ -322,29 +328,30 @@ def _checked(measured: Measured, names: Sequence[str], points: dict[str, Any]) -
         return []
     found = []
     for what, (title, unit) in WORTH_CHECKING.items():
-        for name in names if what == "web_ms" else [COPYING]:
-            rows = [row for row in _rows(what, name, measured) if row[0] < largest - 1]
-            fit, seen = line(rows), _seen(what, points[name][str(largest)])
-            if fit and seen:
-                predicted = fit["start"] + fit["slope"]["estimate"] * (largest - 1)
-                found.append(
-                    {
-                        "what": title,
-                        "unit": unit,
-                        "strategy": name,
-                        "fitted_on": list(fitted),
-                        "at": largest,
-                        "predicted": predicted,
-                        "measured": seen,
-                        "off": predicted / seen["estimate"] - 1 if seen["estimate"] else None,
-                    }
-                )
+        rows = _rows(what, COPYING, measured)
+        fit = line([row for row in rows if row[0] < largest - 1])
+        seen = _seen(what, points[COPYING][str(largest)], [row[1] for row in rows if row[0] == largest - 1])
+        if fit and seen:
+            predicted = fit["start"] + fit["slope"]["estimate"] * (largest - 1)
+            found.append(
+                {
+                    "what": title,
+                    "unit": unit,
+                    "fitted_on": list(fitted),
+                    "at": largest,
+                    "start": fit["start"],
+                    "slope": fit["slope"]["estimate"],
+                    "predicted": predicted,
+                    "measured": seen,
+                    "off": predicted / seen["estimate"] - 1 if seen["estimate"] else None,
+                }
+            )
     return found
 
 
-def _seen(what: str, point: dict[str, Any]) -> dict[str, Any] | None:
+def _seen(what: str, point: dict[str, Any], values: Sequence[float]) -> dict[str, Any] | None:
     found: dict[str, dict[str, Any] | None] = {
-        "web_ms": point["cpu_ms"].get("servers"),
+        "added_ms": _plain(statistics.mean_of_blocks(values)) if values else None,
         "physical": point["physical_bytes"],
         **{name: (point["per_write"] or {}).get(name) for name in ("bytes", "messages")},
     }
@@ -412,7 +419,7 @@ def _model(points: dict[str, Any], fits: dict[str, Any], sizes: Sequence[int]) -
 
 def _plateau(fits: dict[str, Any], assumed: Assumed) -> dict[str, Any] | None:
     """Return the requests a second that all-to-all never exceeds, however many servers: each applies every write."""
-    slope = ((fits["web_ms"].get(COPYING) or {}).get("slope")) or {}
+    slope = ((fits["added_ms"].get(COPYING) or {}).get("slope")) or {}
     if (slope.get("estimate") or 0) <= 0:
         return None
     core_ms = 1000 * assumed.busy_most
@@ -425,9 +432,11 @@ def _plateau(fits: dict[str, Any], assumed: Assumed) -> dict[str, Any] | None:
 
 
 def _demand(name: str, points: dict[str, Any], fits: dict[str, Any], sizes: Sequence[int]) -> Demand:
-    web, web_growth = _line_of(fits["web_ms"][name])
     largest = points[name][str(sizes[-1])]
     if name == COPYING:
+        usual = _mean([_estimate(points[REFERENCE][str(n)]["cpu_ms"].get("servers")) for n in sizes])
+        added, web_growth = _line_of(fits["added_ms"][name])
+        web = None if usual is None or added is None else usual + max(added, 0.0)
         _, growth = _line_of(fits["bytes"])
         writes = largest["writes_per_request"]
         return Demand(
@@ -456,7 +465,7 @@ def _for_sessions(points: dict[str, Any], name: str, part: str, sizes: Sequence[
     """Return an engine's CPU per request for the session alone: what it uses under `sticky` serves the catalogue."""
     own, others = (
         _mean([_estimate(points[which][str(n)]["cpu_ms"].get(part)) for n in sizes]) if which in points else None
-        for which in (name, "sticky")
+        for which in (name, REFERENCE)
     )
     return None if own is None or others is None else max(own - others, 0.0)
 

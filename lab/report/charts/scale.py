@@ -51,7 +51,7 @@ def _plot(axes: Axes, name: str, points: Sequence[tuple[int, dict[str, Any]]], s
     """Draw a strategy's line with its intervals."""
     look = style.look(name)
     x, y = [at for at, _ in points], [value["estimate"] * scale for _, value in points]
-    axes.plot(x, y, color=look.colour, ls=look.line, marker=look.marker, ms=7, lw=2, clip_on=False, zorder=3)
+    axes.plot(x, y, color=look.colour, marker=look.marker, ms=7, lw=2, clip_on=False, zorder=3)
     for at, value in points:
         if value.get("low") is not None and value.get("high") is not None:
             ends = [value["low"] * scale, value["high"] * scale]
@@ -192,12 +192,15 @@ def _foretold(axes: Axes, run: Run, what: str) -> None:
     titles = {"bytes": "bytes between servers per write", "messages": "messages between servers per write"}
     checked = [one for one in run.get("scale", "checked") or [] if one["what"] == titles[what]]
     for one in checked:
-        start = one["fitted_on"][0]
-        slope = one["predicted"] / (one["at"] - 1) if start == 1 else None
-        if slope is None:
-            continue
-        x = [start + step * (one["at"] - start) / 60 for step in range(61)]
-        axes.plot(x, [slope * (each - 1) for each in x], color=style.SOFT, ls=_MODELLED, lw=1.3, zorder=1)
+        x = [one["fitted_on"][0], one["at"]]
+        axes.plot(
+            x,
+            [one["start"] + one["slope"] * (each - 1) for each in x],
+            color=style.SOFT,
+            ls=_MODELLED,
+            lw=1.5,
+            zorder=4,
+        )
         axes.text(
             0.03,
             0.95,
@@ -249,9 +252,9 @@ def draw_cpu(run: Run, figure: Figure) -> Caption:
     panels[0].set_ylabel("CPU time per request (ms)")
     for axes, found in zip(panels, (web, stores), strict=False):
         _name_lines(axes, {name: own[-1][1]["estimate"] for name, own in found.items()}, sizes[-1])
-    fits = run.get("scale", "fits", "web_ms") or {}
+    fits = run.get("scale", "fits", "added_ms") or {}
     return Caption(
-        cpu_title(web, fits),
+        cpu_title(fits),
         "A rising line means that every further server adds work to each request, for all servers together.",
         _subtitle(run),
         "CPU time divided by requests. Bars: 95 % intervals over blocks. The engines' share has the catalogue's "
@@ -278,22 +281,19 @@ def _engines(own: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def cpu_title(web: Mapping[str, Sequence[tuple[int, dict[str, Any]]]], fits: Mapping[str, Any]) -> str:
-    """Say under which strategies a further server adds CPU time to a request, by the interval of the slope."""
-    rising = {}
-    for name in web:
-        slope = (fits.get(name) or {}).get("slope") or {}
-        first, last = web[name][0][1]["estimate"], web[name][-1][1]["estimate"]
-        if (slope.get("low") or 0) > 0 and last > first * _FLAT:
-            rising[name] = slope["estimate"]
+def cpu_title(fits: Mapping[str, Any]) -> str:
+    """Say under which strategies a further server adds more CPU time to a request than under sticky."""
+    slopes = {name: (fit or {}).get("slope") or {} for name, fit in fits.items()}
+    rising = {name: slope["estimate"] for name, slope in slopes.items() if (slope.get("low") or 0) > 0}
     if not rising:
-        return "No strategy's requests clearly cost more CPU time with more servers in this run"
+        return "No further server clearly adds CPU time to a request, beyond what it adds under sticky, in this run"
     most = max(rising, key=lambda name: rising[name])
-    text = f"every further server adds {rising[most]:.2f} ms of CPU time to a request under {most}"
     rest = {name: slope for name, slope in rising.items() if name != most}
-    if not rest:
-        return sentence(f"{text}, and nothing clear under the others")
-    return sentence(f"{text}, {max(rest.values()):.2f} ms or less under the others")
+    text = f"every further server adds {rising[most]:.2f} ms of CPU time to a request under {most}"
+    others = (
+        f", {max(rest.values()):.2f} ms or less under the others" if rest else ", and nothing clear under the others"
+    )
+    return sentence(f"{text}{others} (beyond sticky)")
 
 
 # --- stale reads -----------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def draw_visibility(run: Run, figure: Figure) -> Caption:
     waiting = [arm for arm in arms if arm["replication"] == "sync"]
     for number_, arm in enumerate([arm for arm in arms if arm["replication"] == "async"]):
         colour = style.shade(style.look(COPYING).colour, _SHADES[min(number_, len(_SHADES) - 1)])
-        _curve(axes, arm, colour, _MARKS[number_ % len(_MARKS)], "-" if not arm["emulated"] else (0, (4, 1.2)))
+        _curve(axes, arm, colour, _MARKS[number_ % len(_MARKS)], "-")
     for arm in waiting:
         _curve(axes, arm, style.GOOD, "X", "none")
     axes.set_xscale("symlog", linthresh=1, linscale=0.6)
@@ -372,7 +372,7 @@ def visibility_title(arms: Sequence[dict[str, Any]]) -> str:
     for arm in arms:
         if arm["replication"] == "sync":
             stale, trials = (sum(point[key] for point in arm["points"]) for key in ("stale", "trials"))
-            parts.append(f"sync: {stale} of {trials}")
+            parts.append(f"under sync {stale} of {trials}")
     return sentence("; ".join(parts))
 
 
@@ -469,14 +469,17 @@ def limits_title(model: Mapping[str, Any], curves: Mapping[str, list[dict[str, A
     """Say which strategies stop below a thousand servers, and which go on."""
     stopped = {name: curve for name, curve in curves.items() if not stops(name, curve).endswith("help")}
     going = [called(name, model.get("shards")) for name in curves if name not in stopped]
-    parts = [
-        f"{called(name, model.get('shards'))} at {rounded(curve[-1]['sessions'])}"
-        for name, curve in sorted(stopped.items(), key=lambda pair: pair[1][-1]["sessions"])
-    ]
-    if not parts:
+    ranked = sorted(stopped, key=lambda name: stopped[name][-1]["sessions"])
+    if not ranked:
         return "Modelled: no strategy stops below 1,000 servers"
+    most = {name: rounded(stopped[name][-1]["sessions"]) for name in ranked}
+    first, *others = ranked
+    parts = [
+        f"{called(first, model.get('shards'))} stops at {most[first]} live sessions",
+        *(f"{called(name, model.get('shards'))} at {most[name]}" for name in others),
+    ]
     on = f"; {listed(going)} {'go' if len(going) > 1 else 'goes'} on" if going else ""
-    return f"Modelled, in live sessions: {', '.join(parts)} {'stops' if len(parts) == 1 else 'stop'}{on}"
+    return f"Modelled: {', '.join(parts)}{on}"
 
 
 CHARTS: dict[str, Draw] = {
