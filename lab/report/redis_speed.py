@@ -154,11 +154,11 @@ def _network(run: Run) -> list[str]:
     far = _furthest(run.results)
     if far is None:
         return []
-    there = mean_of(run.results, "redis", "read", settled_size(run.results), part="network", away=far)
-    if not there:
+    direct = mean_of(run.results, "redis", "read", settled_size(run.results), part="network")
+    if not direct:
         return []
-    share = min(1.0, far / there["estimate"])
-    return [f"behind an emulated network round trip of {far:g} ms, {percent(share)} of a read was that round trip"]
+    share = far / (far + direct["estimate"])
+    return [f"behind a network round trip of {far:g} ms (emulated), {percent(share)} of the wait for a read is network"]
 
 
 def _furthest(results: Results) -> float | None:

@@ -25,7 +25,7 @@ from lab.report.redis_speed import (
     way_of_asking,
 )
 from lab.report.results import get
-from lab.report.words import NONE, interval, listed, number, percent, sentence
+from lab.report.words import NONE, interval, listed, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -393,7 +393,7 @@ def draw_network(run: Run, figure: Figure) -> Caption:
         "trips, would. That is where the engine stops deciding and the network begins.",
         f"Reads of a session of {size_of(size)}, one after the other; {blocks} blocks; the network is emulated",
         "Engine and client: measured without a network. Emulated round trip: the delay that was asked for. The rest of "
-        "the measured time is what the relay itself costs on this machine. Writes stand in the table.",
+        "the measured time is what the relay costs on this machine; shares leave it out. Writes stand in the table.",
         ("session", "operation", "emulated round trip", "measured mean (ms)"),
         tuple(
             (
@@ -427,15 +427,15 @@ def _parts(run: Run, store: str, size: int) -> Parts:
 
 
 def network_title(found: Mapping[str, Parts]) -> str:
-    """Say what Redis and its client take, and how much of the longest wait is network; that tells who decides."""
+    """Say from which round trip on the network takes longer than Redis and its client, and its share at the longest."""
     store, parts = next(iter(found.items()))
-    name = STORES[store]
     engine = parts[None]["engine"]
     far = max(away for away in parts if away is not None)
-    total = sum(parts[far].values())
-    who = "the network decides" if far > total / 2 else "the engine still decides"
-    text = f"{name} and its client take {number(engine, 2)} ms; behind a round trip of {far:g} ms (emulated) a read"
-    return f"{sentence(text)} takes {number(total, 2)} ms, {percent(min(1.0, far / total))} of it network: {who}"
+    text = f"{STORES[store]} and its client take {number(engine, 2)} ms"
+    share = f"{percent(far / (far + engine))} of the wait"
+    if far > engine:
+        return f"{text}: behind a longer round trip the network decides; at {far:g} ms (emulated) it is {share}"
+    return f"{text}: even behind a round trip of {far:g} ms (emulated) the engine decides; the network is {share}"
 
 
 def _network_panel(axes: Axes, store: str, parts: Parts, longest: float) -> None:
