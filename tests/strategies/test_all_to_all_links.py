@@ -269,6 +269,8 @@ def test_one_more_server_joins_a_running_cluster(servers, replication):
         first.create("gone", CART)
         first.delete("gone")
         cluster.meet()
+        name = cluster.peers[-1].name
+        assert all(name in store._peers._links for store in cluster.stores)
         first.save("h", Changes(set={"before it was there": b"1"}))
         newcomer = cluster.start_newcomer()
         assert newcomer.ready
