@@ -163,6 +163,17 @@ class TestTitles:
         assert drawn.capacity_title(alike) == "All strategies carry about the same load"
         apart = {"sticky": carried(600, 700), "redis": carried(400, 520)}
         assert drawn.capacity_title(apart) == "Sticky carries 1.4 times the load of redis"
+        bracket = {"bound": "between", "estimate": 800, "low": None, "kept_rps": 780, "missed_rps": 820}
+        once = {"sticky": {"capacity": bracket, "busy": {}}, "redis": carried(400, 400)}
+        assert drawn.capacity_title(once) == "In a single pass sticky carries 2.0 times the load of redis"
+
+    def test_a_crowded_machine_compares_nothing(self):
+        """Where other programs took more than a quarter of the CPU time, the title says so, and no more."""
+        capacity = {"bound": "between", "estimate": 500, "low": 480, "high": 520}
+        shares = {"servers": 0.3, "store": 0.1, "balancer": 0.05, "generator": 0.1, "others": 0.42, "idle": 0.03}
+        assert drawn.capacity_title({"redis": {"capacity": capacity, "busy": shares}}) == (
+            "Other programs used up to 42 % of the CPU time: this run compares no capacities"
+        )
 
     def test_nobody_is_at_its_end_where_the_ladder_was_too_short(self, composed):
         """What is used at "at least" says nothing about a capacity."""

@@ -29,6 +29,9 @@ _PERCENTILES = {"p50": (1.3, 0.45), "p95": (2.6, 1.0), "p99": (1.3, 0.7)}
 _SAME = 1.1
 """Capacities that differ by less are about the same: brackets are no narrower than this."""
 
+_CROWDED = 0.25
+"""Share of all CPU time beyond which other programs decide what the strategies carry."""
+
 _STEADY = 1.25
 """CPU time per request that varies by less over the loads is steady."""
 
@@ -302,12 +305,16 @@ def capacity_title(told: Mapping[str, Mapping[str, Any]]) -> str:
     elif times < _SAME or (high is not None and low <= high):
         first = "all strategies carry about the same load"
     else:
-        first = f"{most} carries {times:.1f} times the load of {least}"
+        once = "" if told[most]["capacity"]["low"] is not None else "in a single pass "
+        first = f"{once}{most} carries {times:.1f} times the load of {least}"
     ends = [
         one["busy"] for one in told.values() if one["busy"] and one["capacity"]["bound"] == "between"
     ]  # at "at least" nobody has come to an end
     if not ends:
         return sentence(first)
+    others = max(shares["others"] for shares in ends)
+    if others > _CROWDED:
+        return sentence(f"other programs used up to {percent(others)} of the CPU time: this run compares no capacities")
     used = float(np.mean([1 - shares["idle"] for shares in ends]))
     biggest = max(PARTS, key=lambda part: -1.0 if part == "idle" else float(np.mean([one[part] for one in ends])))
     return sentence(f"{first}; at capacity {percent(used)} of the CPU time is used, most by {_who(biggest)}")
