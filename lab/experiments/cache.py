@@ -58,6 +58,9 @@ HOT_TTL_SECONDS = 1.0
 HOT_RATE = 2.0
 """The stampede's load relative to the run's."""
 
+VISITS_SECONDS = 60.0
+"""Before each kind of load the cache is as after so many seconds of visits: as long as an entry lives."""
+
 OUTAGE_BYTES = 500_000
 """Room in the cache when the origin dies: for some of the products and searches, so that not all is a hit."""
 
@@ -183,13 +186,15 @@ class Outage(msgspec.Struct):
     Attributes:
         operations: of both arms.
         start_ns: of the load.
-        struck_ns: when PostgreSQL had been killed.
+        struck_ns: when PostgreSQL was about to be killed.
+        dead_ns: when all its processes were gone.
         repaired_ns: when it answered again.
     """
 
     operations: list[Operation]
     start_ns: int
     struck_ns: int
+    dead_ns: int
     repaired_ns: int
 
 
@@ -263,6 +268,7 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
             measured.versions["redis"] = engine.version
             stage = _Metered(lab, load, clusters)
             _latencies(stage, bench, chosen, measured, steps)
+            _visit(lab, chosen, stage.of(WITH))
             _capacity(stage, chosen, measured, steps)
             with engine.connect() as client:
                 measured.cache = _facts(client)
@@ -277,7 +283,6 @@ def _latencies(stage: _Metered, bench: Bench, chosen: Settings, measured: Measur
     size, visitors = chosen.lengths, chosen.visitors
     steps.begin("warming up")
     _warm_up(bench, chosen, (WITHOUT, WITH), SHOP_MIX)
-    _visit(bench.lab, chosen, stage.of(WITH))
     few = msgspec.structs.replace(visitors, searches=visitors.searches[:: len(visitors.searches) // 60])
     for kind, (mix, rate) in KINDS.items():
         steps.begin(f"measuring {size.blocks} blocks: {kind}", total=size.blocks)
@@ -285,6 +290,7 @@ def _latencies(stage: _Metered, bench: Bench, chosen: Settings, measured: Measur
         who = few if kind == "thorough" else visitors
         rate_rps = chosen.rate * rate
         plans = _plans(who, rate_rps=rate_rps, seconds=size.slice_seconds / rate**0.5, mix=mix, first=1000)
+        _visit(bench.lab, chosen, stage.of(WITH))
         if kind == "thorough":
             bench.load.run([(WITH, who.plan(1, rate_rps=rate_rps, seconds=2 * size.warmup_seconds, mix=mix))])
         order = balanced_order([WITHOUT, WITH], size.blocks, chosen.seed)
@@ -295,10 +301,10 @@ def _latencies(stage: _Metered, bench: Bench, chosen: Settings, measured: Measur
 
 
 def _visit(lab: Lab, chosen: Settings, cluster: Cluster) -> None:
-    """Leave the cache as a minute of visits would, which is how long an entry lives."""
+    """Leave the cache as the visits of `VISITS_SECONDS` would."""
     settings = CacheSettings()
     settings = msgspec.structs.replace(settings, url=cache_direct.cache_of(lab).url, prefix=f"{cluster.namespace}:")
-    visits = settings.ttl_seconds * chosen.rate
+    visits = VISITS_SECONDS * chosen.rate
     counts = {"products": round(visits * SHOP_MIX["product"]), "words": round(visits * SHOP_MIX["search"])}
     cache_direct.visit(lab, settings, seed=chosen.seed, **counts)
 
@@ -354,13 +360,14 @@ def _outage(bench: Bench, chosen: Settings, clusters: dict[str, Cluster], measur
             start_ns = time.monotonic_ns()
             running = pool.submit(bench.load.run, [(arm, plan) for arm in clusters])
             time.sleep(before)
-            engine.kill()
             struck_ns = time.monotonic_ns()
+            engine.kill()
+            dead_ns = time.monotonic_ns()
             time.sleep(down)
             engine.restart()
             repaired_ns = time.monotonic_ns()
             operations = list(running.result().operations)
-    measured.outage = Outage(operations, start_ns, struck_ns, repaired_ns)
+    measured.outage = Outage(operations, start_ns, struck_ns, dead_ns, repaired_ns)
 
 
 @contextmanager

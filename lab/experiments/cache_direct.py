@@ -47,6 +47,9 @@ CHANGING = range(1, 601)
 SEARCHED = searches()[::5]
 """Searches that are made meanwhile."""
 
+SAMPLE = 600
+"""Products by which it is found out how many bytes one takes."""
+
 _ADJUSTMENTS = 12
 _SLACK_BYTES = 50_000
 _GAIN = 0.7
@@ -135,16 +138,16 @@ def visit(lab: Lab, settings: CacheSettings, *, seed: int, products: int, words:
 # --- size and popularity ---------------------------------------------------------------------------------------------
 
 
-def bytes_of_products(lab: Lab, sample: int = 600) -> float:
+def bytes_of_products(lab: Lab) -> float:
     """Return how many bytes of the cache's memory a product takes, by filling it with some."""
     outcomes: list[str] = []
     with cache_of(lab).connect() as client, _reader(lab, CacheSettings(), outcomes.append) as catalogue:
         catalogue.product(1)
         empty_cache(client, NO_LIMIT)
         before = _used(client)
-        for number in range(1, sample + 1):
+        for number in range(1, SAMPLE + 1):
             catalogue.product(number)
-        return (_used(client) - before) / sample
+        return (_used(client) - before) / SAMPLE
 
 
 def empty_cache(client: Any, limit: str | int) -> None:

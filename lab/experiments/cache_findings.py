@@ -33,6 +33,9 @@ FETCHED = frozenset({"miss", "bypass"})
 BUCKET_SECONDS = 0.25
 """Width of the columns of a timeline."""
 
+STRETCH_SECONDS = 0.15
+"""Length of the stretches over which the interval of a share is resampled."""
+
 QUIET_SECONDS = 0.3
 """Queries for a hot entry that are further apart belong to another of its deaths."""
 
@@ -304,25 +307,31 @@ def _outage(measured: Measured) -> dict[str, Any] | None:
     arms = {}
     for arm in ARMS:
         own = [one for one in outage.operations if one.arm == arm]
-        arms[arm] = seen(own, start, outage.struck_ns, outage.repaired_ns)
+        arms[arm] = seen(own, start, (outage.struck_ns, outage.dead_ns), outage.repaired_ns)
     return {**marks, "bucket_seconds": BUCKET_SECONDS, "arms": arms}
 
 
-def seen(operations: Sequence[Operation], start_ns: int, struck_ns: int, repaired_ns: int) -> dict[str, Any]:
-    """Return what one arm's visitors saw before, during and after the origin's death."""
+def seen(operations: Sequence[Operation], start_ns: int, death_ns: tuple[int, int], repaired_ns: int) -> dict[str, Any]:
+    """Return what one arm's visitors saw before, during and after the origin's death, which takes a moment itself."""
+    struck_ns, dead_ns = death_ns
     before = [one for one in operations if one.intended_ns < struck_ns and one.t1_ns < struck_ns]
-    during = [one for one in operations if struck_ns <= one.intended_ns < repaired_ns]
+    during = [one for one in operations if dead_ns <= one.intended_ns < repaired_ns]
     after = [one for one in operations if one.intended_ns >= repaired_ns]
     failed_after = [one.t1_ns for one in operations if is_failed(one) and one.t1_ns >= repaired_ns]
     hits = _buckets(before, start_ns, lambda one: one.cache == "hit")
-    answered = _buckets(during, struck_ns, lambda one: one.outcome == "ok")
+
+    def is_answered(one: Operation) -> bool:
+        """Whether it was, and did not have to wait until the origin was back."""
+        return one.outcome == "ok" and (_how(one) == "cache" or one.t1_ns < repaired_ns)
+
+    answered = _buckets(during, dead_ns, is_answered)
     count = min(len(hits), len(answered))
     last_good = hits[len(hits) - count :]
     return {
         "hit_ratio_before": _builtin(statistics.mean_of_blocks(last_good)),
         "answered_during": {
             "requests": len(during),
-            "answered": sum(one.outcome == "ok" for one in during),
+            "answered": sum(map(is_answered, during)),
             "rate": _builtin(statistics.mean_of_blocks(answered)),
         },
         "answered_minus_hits": _difference(answered[:count], last_good),
@@ -337,7 +346,7 @@ def _buckets(operations: Sequence[Operation], start_ns: int, good: Callable[[Ope
     """Return the share of good requests in each stretch of time; the last one, which may be cut short, left out."""
     found: dict[int, list[bool]] = {}
     for one in operations:
-        found.setdefault(int((one.intended_ns - start_ns) / 1e9 / BUCKET_SECONDS), []).append(good(one))
+        found.setdefault(int((one.intended_ns - start_ns) / 1e9 / STRETCH_SECONDS), []).append(good(one))
     whole = sorted(found)[:-1] or sorted(found)
     return [float(np.mean(found[bucket])) for bucket in whole]
 

@@ -192,7 +192,13 @@ class Cache:
             return None, "miss"
         lease, began = _lease(entry), time.monotonic()
         pause_seconds, longest = _POLL_SECONDS
-        while not self._ask(lambda: self._redis.set(lease, token, nx=True, px=round(1000 * LEASE_SECONDS))):
+        while True:
+            leads, found = self._ask(lambda: self._lead(entry, token))
+            if found is not None:  # somebody filled it since the first look
+                self._give_up(entry, token)
+                return found, "waited"
+            if leads:
+                return None, "miss"
             while True:
                 if time.monotonic() - began > self.settings.wait_seconds:
                     return None, "bypass"
@@ -203,7 +209,14 @@ class Cache:
                     return found, "waited"
                 if filling is None:
                     break
-        return None, "miss"
+
+    def _lead(self, entry: str, token: str) -> tuple[bool | None, bytes | None]:
+        """Try to take the lease, and look again, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.set(_lease(entry), token, nx=True, px=round(1000 * LEASE_SECONDS))
+            pipeline.get(entry)
+            leads, found = pipeline.execute()
+        return leads, found
 
     def _keep(self, entry: str, token: str, fresh: Fresh) -> None:
         seconds = (fresh.seconds or self.settings.ttl_seconds) * random.uniform(*self._spread())  # noqa: S311

@@ -126,7 +126,7 @@ def draw_hits(run: Run, figure: Figure) -> Caption:
             _bars(axes, at, scaled, color=colour, marker=marker)
         axes.plot([], [], marker + "-", color=colour, label=popularity(exponent))
     every = sorted({100 * one["share"] for one in found})
-    axes.plot(every, every, ":", color=style.SOFT, lw=1.2, label="as large as the cache")
+    axes.plot(every, every, ":", color=style.SOFT, lw=1.2, label="the share that it has room for")
     axes.set_xscale("log")
     axes.set_xlim(min(every) / 1.5, max(every) * 1.5)
     axes.set_xticks(every, [f"{value:g} %" for value in every])
@@ -169,8 +169,12 @@ def hits_title(found: Sequence[Mapping[str, Any]]) -> str:
     low, high = min(at), max(at)
     return sentence(
         f"with room for 5 % of the products, the cache answers {percent(at[high])} under {popularity(high)} and "
-        f"{percent(at[low])} if {popularity(low)}"
+        f"{percent(at[low])} {_where(low)}"
     )
+
+
+def _where(exponent: float) -> str:
+    return f"under {popularity(exponent)}" if exponent else "where all are asked for alike"
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------
@@ -237,7 +241,7 @@ def updates_title(found: Sequence[Mapping[str, Any]]) -> str:
     busy = [one for one in found if one["delete_on_write"] and one["asked"] and one["hit_ratio"]]
     if calm and busy:
         last = max(busy, key=lambda one: one["asked"])["hit_ratio"]["estimate"]
-        parts.append(f"then hits go from {percent(calm[0]['hit_ratio']['estimate'])} to {percent(last)}")
+        parts.append(f"which takes hits from {percent(calm[0]['hit_ratio']['estimate'])} to {percent(last)}")
     return sentence(", ".join(parts)) if parts else "Too few reads to say what changes do"
 
 
@@ -369,9 +373,13 @@ def capacity_title(found: Mapping[str, Any]) -> str:
     """Say how many times the load the shop carries with the cache."""
     ratio = found.get("ratio")
     if not ratio:
-        carried = [f"{arm} {one['bound']} {one['estimate']:,.0f} reads/s" for arm, one in found["arms"].items()]
+        carried = [f"{arm} {_bound(one)} {one['estimate']:,.0f} reads/s" for arm, one in found["arms"].items()]
         return sentence(f"below 50 ms the shop carries {', '.join(carried)}")
     return sentence(f"with the cache the shop carries {number(ratio['estimate'])} times the load below 50 ms")
+
+
+def _bound(one: Mapping[str, Any]) -> str:
+    return "about" if one["bound"] == "between" else str(one["bound"])
 
 
 CHARTS: dict[str, Draw] = {
