@@ -260,7 +260,7 @@ def _cannot_promise(own: dict[str, bool]) -> str:
     """Return why engines are not told to keep other promises, if so: nobody changes those that serve others, too."""
     names = {"postgresql": "LAB_DATABASE_URL names a PostgreSQL", "redis": "LAB_REDIS_URL names a Redis"}
     strange = [text for name, text in names.items() if not own[name]]
-    return f"{' and '.join(strange)} that is not the lab's own" if strange else ""
+    return f"{' and '.join(strange)}: not the lab's own" if strange else ""
 
 
 def _loads(bench: Bench, chosen: Settings, planned: list[Case], measured: Measured, steps: Steps) -> None:
