@@ -372,10 +372,13 @@ def test_a_server_that_was_added_has_the_sessions_and_hears_of_all_that_follows(
         add(shopper, third.url, "there")
         cluster.quiet()
         assert cart(shopper, cluster.servers[1].url) == ["before", "there"]
+        add(shopper, cluster.servers[0].url, "told")
+        cluster.quiet()
+        assert cart(shopper, third.url) == ["before", "there", "told"]
         cluster.restart("web-3")
-        assert cart(shopper, third.url) == ["before", "there"]
+        assert cart(shopper, third.url) == ["before", "there", "told"]
         cluster.restart("web-1")
-        assert cart(shopper, cluster.servers[0].url) == ["before", "there"]
+        assert cart(shopper, cluster.servers[0].url) == ["before", "there", "told"]
         assert set(cluster.census()) == {"web-1", "web-2", "web-3"}
 
 
