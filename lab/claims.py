@@ -85,7 +85,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Bound shoppers concentrate traffic, and other servers cannot take it.",
         "특정 웹 서버에 종속된 클라이언트가 많아 트래픽이 집중되고 분산시킬 수 없다.",
         ("hotspot",),
-        "It would hold with fewer shoppers or more servers, so that a few heavy shoppers weigh more, if all stay bound.",
+        "It would hold with fewer shoppers or more servers, so that few heavy shoppers weigh more, if all stay bound.",
         {"hotspot": hotspot.sticky_hotspot},
     ),
     Claim(
@@ -150,7 +150,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Reads and writes take less than 1 ms on average.",
         "평균 읽기 및 쓰기 작업 속도가 1ms 미만이다.",
         ("redis-speed",),
-        "It would hold with Redis nearer by: a round trip of the network that takes less than what is left of 1 ms.",
+        "It would hold on a machine that is not busy, with a network round trip to Redis that leaves some of the 1 ms.",
         {"redis-speed": redis_speed.redis_under_1ms},
     ),
     Claim(

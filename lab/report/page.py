@@ -87,11 +87,12 @@ def validity(run: Run) -> list[tuple[str, str]]:
     machine = facts.get("machine") or {}
     sent = [sum(int(one.get(key) or 0) for one in requests) for key in ("scheduled", "sent", "failed")]
     noise = f"median {interval(same['p50'])}, 95th percentile {interval(same['p95'])}; 1 is perfect"
+    lateness = f"median {number(late.get('p50'))} ms, 99th percentile {number(late.get('p99'))} ms"
     rows = [
-        ("Same against same", noise if any(same.values()) or facts.get("blocks") else ""),
+        ("Same against same", noise if any(same.values()) or (facts.get("blocks") and facts.get("rate_rps")) else ""),
         ("Pace of the machine", _pace(run)),
-        ("Generator's lateness", f"median {number(late.get('p50'))} ms, 99th percentile {number(late.get('p99'))} ms"),
-        ("Requests", f"{sent[0]:,} scheduled, {sent[1]:,} sent, {sent[2]:,} failed"),
+        ("Generator's lateness", lateness if late else ""),
+        ("Requests", f"{sent[0]:,} scheduled, {sent[1]:,} sent, {sent[2]:,} failed" if any(requests) else ""),
         ("Blocks measured again", str(run.get("validity", "blocks_redone"))),
         ("Load", _load(facts)),
         ("Write policy", str(facts.get("write_policy") or "")),

@@ -17,7 +17,7 @@ WORDS = {
     "session read, session write": "What a web server does for one request: it loads the whole session, and it saves "
     "the fields that the request changed. Write all: it saves every field, as many frameworks do.",
     "mean": "The sum of all times, divided by how many there were. A few slow calls move it; half of all calls are "
-    "usually quicker. That is why the 99th percentile, where enough calls were timed, stands beside it.",
+    "usually quicker. Medians and the percentiles that enough calls were timed for stand in results.json.",
     "in turn": "One connection, one operation, the answer, the next. It measures how long one request waits, not how "
     "much Redis could do for many at once.",
     "pipelined": "Many commands are sent together and their answers are read together, so that one network round trip "
@@ -144,7 +144,8 @@ def _native(run: Run) -> list[str]:
     if not ways:
         return []
     value, native = ways["one value"], ways["native types"]
-    lost = f"native types lost {native['lost'] or 'none'}, one value {value['lost'] or 'none'}"
+    lost = f"native types lost {number(native['lost'] or None, 0)}, one value {number(value['lost'] or None, 0)}"
+    lost = lost.replace(NONE, "none")
     sent = [number(way["sent_bytes"], 0) for way in (native, value)]
     text = f"a change of {size_of(get(run.results, 'redis_speed', 'types', 'bytes'))} sent {sent[0]} B to native types"
     return [f"{text} and {sent[1]} B to one value; of {value['confirmed']:,} concurrent changes each, {lost}"]
@@ -280,8 +281,8 @@ def _network_table(run: Run) -> Table | None:
         return None
     return Table(
         title=f"The same at {size_of(size)}, with a network round trip in between (emulated)",
-        columns=("session", "direct, ms", *(f"{distance:g} ms away, ms" for distance in away)),
+        columns=("session", "direct", *(f"{distance:g} ms away" for distance in away)),
         rows=tuple(rows),
-        note="Mean times. Heads: the emulated round trip. Direct: straight to the engine; 0 ms: through a relay that "
-        "delays nothing on purpose, which shows what the emulation costs.",
+        note="Mean times in ms. Heads: the emulated round trip. Direct: straight to the engine; 0 ms: through a relay "
+        "that delays nothing on purpose, which shows what the emulation costs.",
     )
