@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lab.cluster import Lab
-    from lab.engines.redis import Redis
 
 BLOCKS = 16
 """Stretches into which the reads of a point are cut, for intervals."""
@@ -101,7 +100,7 @@ class Updates(msgspec.Struct, kw_only=True):
     blocks: list[float]
 
 
-def cache_of(lab: Lab) -> Redis:
+def cache_of(lab: Lab) -> Any:
     """Return the lab's cache.
 
     Raises:
