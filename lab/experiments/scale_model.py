@@ -99,8 +99,13 @@ def _over(capacity: float, demand: float | None) -> float | None:
 
 
 def curve(demand: Demand, assumed: Assumed, shards: int = 1, servers: Sequence[int] = SERVERS) -> list[dict[str, Any]]:
-    """Return, for each number of servers, the most sessions and what stops there; empty where nothing is known."""
-    points = []
+    """Return, for each number of servers, the most sessions and what stops there.
+
+    Empty where the web servers' CPU time was not measured, or that of a store: nobody knows what would stop first.
+    """
+    points: list[dict[str, Any]] = []
+    if demand.store and not demand.store_ms:
+        return points
     for number in servers:
         limits = carried(demand, number, assumed, shards)
         if "web CPU" in limits:
