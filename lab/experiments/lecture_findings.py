@@ -101,8 +101,10 @@ def _validity(parts: Sequence[Part], runs: dict[str, Run]) -> dict[str, Any]:
         for part in parts
         if part.state != "complete"
     ]
-    own = [f"{name}: {text}" for name, run in runs.items() for text in run.get("validity", "warnings") or []]
-    return {"ok": not missing and all(run.get("validity", "ok") for run in runs.values()), "warnings": missing + own}
+    counts = {name: len(run.get("validity", "warnings") or []) for name, run in runs.items()}
+    own = [f"{name} has {count} warning{'s' * (count > 1)}" for name, count in counts.items() if count]
+    warnings = [*missing, *([f"{', '.join(own)}; the page has them"] if own else [])]
+    return {"ok": not missing and all(run.get("validity", "ok") for run in runs.values()), "warnings": warnings}
 
 
 def merged(parts: Sequence[Part], runs: dict[str, Run]) -> list[dict[str, Any]]:

@@ -139,7 +139,10 @@ def test_results_say_which_runs_they_consist_of():
     assert found["run"]["started"] == "2026-11-22T21:00:00Z"
     assert found["run"]["seconds"] == 10.0
     assert found["run"]["versions"] == {"python": "3.13"}
-    assert found["validity"] == {"ok": False, "warnings": ["failover failed: no luck", "compare: late"]}
+    assert found["validity"] == {
+        "ok": False,
+        "warnings": ["failover failed: no luck", "compare has 1 warning; the page has them"],
+    }
     assert [one["state"] for one in found["lecture"]["parts"]] == ["complete", "failed"]
     assert assemble(folder, asked, "lab lecture", [part("compare")], runs)["complete"] is True
 
