@@ -42,7 +42,8 @@ def judged(*points):
 )
 def test_one_slow_load_makes_it_hold_and_all_must_be_alike_to_refute_it(points, expected):
     """Whole intervals decide: 1.10 at some load, or 1.05 at every one; points without intervals tell nothing."""
-    assert judged(*points)["verdict"] == expected
+    rising = [{**one, "load_rps": 100 * place} for place, one in enumerate(points, start=1)]
+    assert judged(*rising)["verdict"] == expected
 
 
 def test_crowded_loads_are_not_judged():
