@@ -214,7 +214,7 @@ def test_lives_differ_by_the_jitter(engine, settings):
     with engine.connect() as client:
         lives = {client.pttl(f"{settings.prefix}k{number}") for number in range(20)}
     assert max(lives) <= 66_000
-    assert len(lives) > 5
+    assert max(lives) - min(lives) > 3_000
     cache.close()
 
 
