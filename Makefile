@@ -5,7 +5,7 @@ LAB := .venv/bin/python -m lab
 # Handed over by the environment, so that spaces and quotes in a value stay what they are.
 OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS:+"--blocks=$$BLOCKS"} \
 	$${SEED:+"--seed=$$SEED"} $${STRATEGIES:+"--strategies=$$STRATEGIES"} $${WRITES:+"--writes=$$WRITES"} \
-	$${REPLICATION:+"--replication=$$REPLICATION"} $${LOADS:+"--loads=$$LOADS"} $${OUT:+"--out=$$OUT"} \
+	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
 .PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture report up test check bench lock clean
@@ -29,7 +29,7 @@ hotspot: setup ## few shoppers do most of the work: who gets it, and does a new 
 	@exec $(LAB) hotspot $(OPTIONS)
 
 contention: setup ## sessions in the same database: are pages without a session slowed down (SERVERS LOADS="100 200" QUICK=1 SEED OUT)
-	@exec $(LAB) contention $(OPTIONS)
+	@exec $(LAB) contention $(OPTIONS) $${LOADS:+"--loads=$$LOADS"}
 
 saturation: setup ## raise the load until shoppers wait: how much each strategy carries, and of what it ends (SERVERS QUICK=1 SEED STRATEGIES OUT)
 	@exec $(LAB) saturation $(OPTIONS)
