@@ -55,7 +55,7 @@ test: ## everything, from nothing: lint, format, types, tests
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy
-	@.venv/bin/python -m pytest -n auto --maxprocesses 4 || { status=$$?; [ $$status = 1 ] || exit $$status; \
+	@.venv/bin/python -m pytest -n 4 || { status=$$?; [ $$status = 1 ] || exit $$status; \
 	echo "Many of these tests give real engines so many seconds. What failed is tried once more, with nothing beside it."; \
 	.venv/bin/python -m pytest --last-failed --last-failed-no-failures none; }
 
