@@ -29,6 +29,15 @@ SHARES = (0.35, 0.1, 0.25, 0.15, 0.15)
 STORE = {"database": "PostgreSQL", "redis": "Redis"}
 COLUMNS = ("arm", "block", "position", "twin", "f", "latency", "slowness")
 
+VARIANTS = {
+    "usual": {"blocks": 20},
+    "opposite": {"blocks": 20, "opposite": True},
+    "quick": {"blocks": 6},
+    "unmeasured": {"blocks": 9, "unmeasured": True},
+    "interrupted": {"blocks": 9, "complete": False, "strategies": ("isolated", "sticky", "redis")},
+}
+"""Kinds of runs by name, and how `build` makes them."""
+
 
 def write(folder: Path, **variant: Any) -> Path:
     """Write a made-up run's files into a folder and return it; for the variants see `build`."""

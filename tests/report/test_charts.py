@@ -9,7 +9,7 @@ import struct
 import matplotlib as mpl
 import msgspec
 import pytest
-from conftest import VARIANTS
+from made_up_run import VARIANTS
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lab.report import charts, results, style
