@@ -338,7 +338,7 @@ def seen(operations: Sequence[Operation], start_ns: int, death_ns: tuple[int, in
         "answered_after": sum(one.outcome == "ok" for one in after) / len(after) if after else None,
         "failed_until_seconds": (max(failed_after) - repaired_ns) / 1e9 if failed_after else 0.0,
         "failed_wait_ms": _median([(one.t1_ns - one.t0_ns) / 1e6 for one in during if is_failed(one)]),
-        "timeline": _timeline(operations, start_ns),
+        "timeline": _timeline(operations, start_ns, death_ns[0], repaired_ns),
     }
 
 
@@ -351,13 +351,19 @@ def _buckets(operations: Sequence[Operation], start_ns: int, good: Callable[[Ope
     return [float(np.mean(found[bucket])) for bucket in whole]
 
 
-def _timeline(operations: Sequence[Operation], start_ns: int) -> dict[str, list[int]]:
-    """Count requests in columns of time: answered from the cache, by the origin, or not."""
+def _timeline(operations: Sequence[Operation], start_ns: int, struck_ns: int, repaired_ns: int) -> dict[str, list[int]]:
+    """Count requests in columns of time: answered from the cache, by the origin, by it once it was back, or not."""
+    kinds = ("cache", "origin", "late", "failed")
     if not operations:
-        return {"cache": [], "origin": [], "failed": []}
+        return {kind: [] for kind in kinds}
+
+    def how(one: Operation) -> str:
+        due_while_down = struck_ns <= one.intended_ns < repaired_ns
+        return "late" if _how(one) == "origin" and due_while_down and one.t1_ns >= repaired_ns else _how(one)
+
     column = np.array([int((one.intended_ns - start_ns) / 1e9 / BUCKET_SECONDS) for one in operations])
-    kinds = np.array([_how(one) for one in operations])
-    return {kind: _counts(column[kinds == kind], int(column.max()) + 1) for kind in ("cache", "origin", "failed")}
+    found = np.array([how(one) for one in operations])
+    return {kind: _counts(column[found == kind], int(column.max()) + 1) for kind in kinds}
 
 
 def _counts(column: NDArray[np.int64], length: int) -> list[int]:

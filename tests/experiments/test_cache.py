@@ -176,6 +176,12 @@ class TestArithmetic:
         assert found["answered_after"] == 0.8
         assert found["failed_until_seconds"] == pytest.approx(0.16)
         assert sum(found["timeline"]["failed"]) == 24
+        assert sum(found["timeline"]["late"]) == 0
+        waited = operation(3.0, "miss")
+        waited.t1_ns = 4_500_000_000
+        late = cache_findings.seen([waited], 0, (2_000_000_000, 2_000_000_000), 4_000_000_000)
+        assert late["answered_during"]["answered"] == 0
+        assert (sum(late["timeline"]["late"]), sum(late["timeline"]["origin"])) == (1, 0)
         empty = cache_findings.seen([], 0, (1, 1), 2)
         assert empty["answered_during"]["rate"] is None
 

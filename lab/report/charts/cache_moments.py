@@ -86,7 +86,7 @@ _WAYS = {"everybody fills": "everybody fills", "one filler": "one fills for all"
 
 
 def draw_outage(run: Run, figure: Figure) -> Caption:
-    """Draw the requests of both shops in columns over time: answered by the cache, by the origin, or not."""
+    """Draw the requests of both shops in columns over time: answered by the cache, by the origin, late, or not."""
     found = run.get("cache", "outage")
     arms = {
         arm: one for arm, one in ((found or {}).get("arms") or {}).items() if any(map(sum, one["timeline"].values()))
@@ -95,17 +95,22 @@ def draw_outage(run: Run, figure: Figure) -> Caption:
         why = run.get("cache", "left_out", "the death of the origin")
         raise NothingToDraw(f"The origin was not killed{f': {why}' if why else ''}.")
     panels = figure.subplots(len(arms), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    kinds = {"cache": "#D55E00", "origin": "#0072B2", "failed": style.INK}
+    kinds = {"cache": "#D55E00", "origin": "#0072B2", "late": style.shade("#0072B2", 0.35), "failed": style.INK}
     for axes, (arm, one) in zip(panels, arms.items(), strict=True):
         _columns(axes, one["timeline"], kinds, found)
         axes.set_title(arm, size=10.5, weight="bold")
         axes.set_ylabel("reads", size=9.5)
     panels[-1].set_xlabel("seconds since the origin was killed", size=9.5)
-    labels = {"cache": "answered from the cache", "origin": "answered by the origin", "failed": "failed"}
+    labels = {
+        "cache": "from the cache",
+        "origin": "by the origin",
+        "late": "waited until it was back",
+        "failed": "failed",
+    }
     keys = [Patch(fc=colour, label=labels[kind]) for kind, colour in kinds.items()]
     keys.append(Patch(fc=style.GRID, label="PostgreSQL is down"))
     panels[0].legend(
-        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.13), ncols=4, frameon=False, fontsize=9, borderaxespad=0.1
+        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.13), ncols=5, frameon=False, fontsize=9, borderaxespad=0.1
     )
     return Caption(
         outage_title(arms),
@@ -135,6 +140,8 @@ def _columns(axes: Axes, line: Mapping[str, list[int]], kinds: Mapping[str, str]
     bottom = np.zeros(len(left))
     axes.axvspan(0, found["repaired_seconds"] - found["struck_seconds"], color=style.GRID, lw=0, zorder=0)
     for kind, colour in kinds.items():
+        if kind not in line:
+            continue
         axes.bar(left, line[kind], 0.92 * width, bottom=bottom, align="edge", color=colour, lw=0)
         bottom += np.array(line[kind])
     axes.set_xlim(left[0], left[-1] + width)
