@@ -107,11 +107,11 @@ SIZES = {
         slice_seconds=0.3,
         warmup_seconds=0.5,
         rungs=(100, 200, 300, 400),
-        trials=90,
+        trials=70,
         steps=(0, 0.5, 0.9, 1.1, 1.5, 2, 2.5, 3.5),
         loopback_ms=(0, 0.25, 0.5, 1, 2, 4),
         delays_ms=(1, 5, 20),
-        affinity_seconds=4,
+        affinity_seconds=3,
     ),
 }
 
