@@ -324,7 +324,15 @@ def draw_visibility(run: Run, figure: Figure) -> Caption:
     axes.set_xlabel("time between the answer to the write and the read through another server (ms)")
     axes.set_ylabel("stale reads (%)")
     axes.grid()
-    axes.legend(loc="upper right", fontsize=9.5, frameon=True, framealpha=0.9, edgecolor=style.FAINT)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        columnspacing=1.1,
+        borderaxespad=0.2,
+    )
     return Caption(
         visibility_title(arms),
         "Where a curve is high, a shopper who comes back that quickly through another server does not see the own "
