@@ -22,7 +22,7 @@ from strategies.contract import SessionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lab.experiments.facts import Asked
+    from lab.measuring.facts import Asked
 
 INTERRUPTED = 130
 """What shells report for a command that ended by Ctrl-C."""
@@ -208,7 +208,7 @@ def cache(*, quick: bool, **options: Any) -> None:
 @click.option("--fresh", is_flag=True, help="Begin anew, also where an unfinished lecture could be continued.")
 def lecture(*, quick: bool, seed: int, **options: Any) -> None:
     """Carry out every experiment in turn, and put what they found on one page."""
-    from lab.experiments import lecture as experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
+    from lab.experiments.lecture import experiment  # noqa: PLC0415 - numpy and matplotlib load only for a run
 
     arguments = [*(["--quick"] if quick else []), f"--seed={seed}"]
     parts = {door: _asked(door, arguments) for door in experiment.EXPERIMENTS if door in cli.commands}
@@ -275,7 +275,7 @@ def up(strategy: tuple[str, ...], **options: Any) -> None:
 
 def _carry_out(module: str, **options: Any) -> None:
     """Run an experiment."""
-    experiment = importlib.import_module(f"lab.experiments.{module}")  # numpy loads only for a run
+    experiment = importlib.import_module(f"lab.experiments.{module}.experiment")  # numpy loads only for a run
     experiment.run(_settings(module, command=_command_line(), **options), Console())
 
 
@@ -288,7 +288,7 @@ def _asked(door: str, arguments: Sequence[str]) -> Asked:
 def _settings(module: str, *, quick: bool, full: bool = False, **options: Any) -> Asked:
     """Return what an experiment is asked: the size for its flags, and the options as they are."""
     size = "quick" if quick else "full" if full else "default"
-    settings: Asked = importlib.import_module(f"lab.experiments.{module}").settings(size=size, **options)
+    settings: Asked = importlib.import_module(f"lab.experiments.{module}.experiment").settings(size=size, **options)
     return settings
 
 

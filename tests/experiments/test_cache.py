@@ -8,8 +8,11 @@ from itertools import count
 import pytest
 
 from lab.cli import main
-from lab.experiments import cache, cache_direct, cache_findings, capacity
-from lab.experiments.cache_direct import Hits, Updates
+from lab.experiments.cache import direct as cache_direct
+from lab.experiments.cache import experiment as cache
+from lab.experiments.cache import findings as cache_findings
+from lab.experiments.cache.direct import Hits, Updates
+from lab.measuring import capacity
 from lab.report import draw
 from loadtests.catalogue import Popularity, Visitors
 from loadtests.recorder import Operation

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from lab.experiments import capacity as c
-from lab.experiments.timed import Slice
+from lab.measuring import capacity as c
+from lab.measuring.timed import Slice
 from loadtests.plans import Plan
 from loadtests.recorder import Operation
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from lab.cli import main
-from lab.experiments import compare
+from lab.experiments.compare import experiment as compare
 from lab.report import draw
 from loadtests.lifecycle import Roles
 

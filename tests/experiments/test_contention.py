@@ -15,9 +15,9 @@ from psycopg.conninfo import make_conninfo
 from lab import samples
 from lab.cli import main
 from lab.errors import LabError
-from lab.experiments import contention
-from lab.experiments.contention_report import LINES, REPORT, Reports, remember_the_past
-from lab.experiments.contention_watch import Looks
+from lab.experiments.contention import experiment as contention
+from lab.experiments.contention.report import LINES, REPORT, Reports, remember_the_past
+from lab.experiments.contention.watch import Looks
 from lab.report import draw
 from lab.shop import catalogue
 

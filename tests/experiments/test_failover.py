@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from lab.cli import main
-from lab.experiments import failover
-from lab.experiments.failover_beside import newest_comparison
-from lab.experiments.failover_faults import FAULTS
+from lab.experiments.failover import experiment as failover
+from lab.experiments.failover.beside import newest_comparison
+from lab.experiments.failover.faults import FAULTS
 from lab.report import draw
 from tests.processes import alive
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.experiments.failover_faults import FAULTS
-from lab.experiments.failover_promises import MADE, PROMISES, judge
+from lab.experiments.failover.faults import FAULTS
+from lab.experiments.failover.promises import MADE, PROMISES, judge
 from lab.report import failover as report
 from strategies import STRATEGIES
 

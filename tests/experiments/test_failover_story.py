@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from lab.consistency.shopper import arrange
-from lab.experiments import failover_story as story
-from lab.experiments.failover_story import Marks
+from lab.experiments.failover import story
+from lab.experiments.failover.story import Marks
 from loadtests.recorder import Operation
 
 SECOND = 1_000_000_000

@@ -9,8 +9,8 @@ import pytest
 from lab.cli import main
 from lab.consistency.history import read_history
 from lab.engines.nginx import CONNECT_TIMEOUT_SECONDS
-from lab.experiments import hotspot
-from lab.experiments.hotspot_findings import busiest_server, concentration, in_time, share_of
+from lab.experiments.hotspot import experiment as hotspot
+from lab.experiments.hotspot.findings import busiest_server, concentration, in_time, share_of
 from lab.report import charts
 from loadtests.recorder import Operation
 

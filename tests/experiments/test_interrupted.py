@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab.experiments.runs import CtrlC
+from lab.measuring.runs import CtrlC
 from tests.processes import alive
 
 ROOT = Path(__file__).parents[2]

@@ -20,11 +20,11 @@ from rich.console import Console
 
 from lab import cli
 from lab.errors import LabError
-from lab.experiments import lecture
-from lab.experiments.facts import Asked, Facts, judged, outline
-from lab.experiments.lecture_display import Estimate, in_words
-from lab.experiments.lecture_folder import held
-from lab.experiments.runs import carry_out
+from lab.experiments.lecture import experiment as lecture
+from lab.experiments.lecture.display import Estimate, in_words
+from lab.experiments.lecture.folder import held
+from lab.measuring.facts import Asked, Facts, judged, outline
+from lab.measuring.runs import carry_out
 from lab.report import charts, draw
 from lab.report.lecture_page import render
 from lab.report.results import load
@@ -395,7 +395,7 @@ class TestFolder:
     def test_two_labs_do_not_carry_out_one_lecture(self, tmp_path):
         """The second is told in one line; when the first has gone, however it went, it may."""
         asks = (
-            "import pathlib, sys; from lab.experiments.lecture_folder import held\n"
+            "import pathlib, sys; from lab.experiments.lecture.folder import held\n"
             "with held(pathlib.Path(sys.argv[1])): print('mine')"
         )
         command = [sys.executable, "-c", asks, str(tmp_path)]
@@ -410,7 +410,11 @@ class TestDoors:
 
     def test_every_door_that_is_an_experiment_is_part_of_a_lecture(self):
         """A new experiment that nobody put into the lecture is seen here."""
-        modules = {door: f"lab.experiments.{door.replace('-', '_')}" for door in cli.cli.commands if door != "lecture"}
+        modules = {
+            door: f"lab.experiments.{door.replace('-', '_')}.experiment"
+            for door in cli.cli.commands
+            if door != "lecture"
+        }
         experiments = {door: module for door, module in modules.items() if importlib.util.find_spec(module)}
         assert experiments.items() <= lecture.EXPERIMENTS.items()
         assert set(lecture.EXPERIMENTS) == set(lecture.SECONDS)

@@ -9,7 +9,7 @@ import pytest
 
 from lab import claims
 from lab.claims import CLAIMS
-from lab.experiments.lecture_findings import Part, assemble, merged
+from lab.experiments.lecture.findings import Part, assemble, merged
 from lab.report.lecture import headline
 from lab.report.results import Run, write
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from lab.experiments.order import balanced_order, williams_rows
+from lab.measuring.order import balanced_order, williams_rows
 
 
 @pytest.mark.parametrize("arms", range(1, 9))

@@ -16,12 +16,10 @@ import pytest
 
 from lab.cli import main
 from lab.errors import LabError
-from lab.experiments import redis_speed
-from lab.experiments import redis_speed_pipeline as pipeline
-from lab.experiments import redis_speed_sessions as sessions
-from lab.experiments import redis_speed_types as types
-from lab.experiments.redis_speed_findings import assemble
-from lab.experiments.redis_speed_wire import packed, wires
+from lab.experiments.redis_speed import experiment as redis_speed
+from lab.experiments.redis_speed import pipeline, sessions, types
+from lab.experiments.redis_speed.findings import assemble
+from lab.experiments.redis_speed.wire import packed, wires
 from lab.probes.sockets import own_sockets
 from lab.report import draw
 from strategies.contract import logical_bytes

@@ -10,7 +10,8 @@ import pytest
 from lab import samples
 from lab.cli import main
 from lab.errors import LabError
-from lab.experiments import capacity, saturation
+from lab.experiments.saturation import experiment as saturation
+from lab.measuring import capacity
 from lab.report import draw
 
 TINY = saturation.Size(

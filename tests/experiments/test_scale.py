@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lab.cli import main
-from lab.experiments import scale
+from lab.experiments.scale import experiment as scale
 from lab.report import draw
 
 pytestmark = pytest.mark.timeout(400)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.experiments import scale
-from lab.experiments.scale_findings import crossing, line, ratio_of_sums
-from lab.experiments.scale_model import Assumed, Demand, carried, curve
+from lab.experiments.scale import experiment as scale
+from lab.experiments.scale.findings import crossing, line, ratio_of_sums
+from lab.experiments.scale.model import Assumed, Demand, carried, curve
 
 ASSUMED = Assumed(
     think_seconds=10, busy_most=0.5, memory_bytes=1e9, link_bytes=1e6, database_cores=4, log_bytes=1e6

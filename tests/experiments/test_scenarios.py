@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.experiments.scenarios import held_up
+from lab.measuring.scenarios import held_up
 from loadtests.recorder import Operation
 
 IDLE, ABSOLUTE = 4.0, 12.0

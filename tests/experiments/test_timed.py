@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.experiments.timed import Slice, broken_rule, measure_blocks
+from lab.measuring.timed import Slice, broken_rule, measure_blocks
 from loadtests.recorder import Operation
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from lab import cli
-from lab.experiments import failover, lecture, redis_speed
-from lab.experiments.failover_faults import FAULTS
+from lab.experiments.failover import experiment as failover
+from lab.experiments.failover.faults import FAULTS
+from lab.experiments.lecture import experiment as lecture
+from lab.experiments.redis_speed import experiment as redis_speed
 from lab.report import charts
 
 SPEED = redis_speed.Size(

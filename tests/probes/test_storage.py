@@ -9,7 +9,7 @@ import pytest
 
 from lab.cluster import ClusterSpec, Lab
 from lab.errors import LabError
-from lab.experiments.usage import shared_store, storage_ladder
+from lab.measuring.usage import shared_store, storage_ladder
 from lab.probes.storage import Ladder, climb, fill, holding, memory_of
 from strategies import STRATEGIES
 from strategies.contract import Census

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from lab.cluster import ClusterSpec, Lab
-from lab.experiments.usage import begin, end, per_request
+from lab.measuring.usage import begin, end, per_request
 from lab.probes import traffic
 from lab.probes.sockets import SocketTotals
 from lab.probes.traffic import Link, StorePorts, server_links

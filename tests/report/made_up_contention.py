@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.experiments import contention
-from lab.experiments.contention_commits import Commits
-from lab.experiments.contention_findings import assemble
-from lab.experiments.contention_watch import WAITS, Counts, Reading, Waits
-from lab.experiments.timed import TWIN, Slice, TimedRun
+from lab.experiments.contention import experiment as contention
+from lab.experiments.contention.commits import Commits
+from lab.experiments.contention.findings import assemble
+from lab.experiments.contention.watch import WAITS, Counts, Reading, Waits
+from lab.measuring.timed import TWIN, Slice, TimedRun
 from lab.report import results as results_file
 from loadtests.recorder import Operation
 

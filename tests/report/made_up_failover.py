@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lab.experiments import failover
-from lab.experiments.failover_findings import assemble
-from lab.experiments.failover_story import Marks
+from lab.experiments.failover import experiment as failover
+from lab.experiments.failover.findings import assemble
+from lab.experiments.failover.story import Marks
 from lab.report import results as results_file
 from loadtests.recorder import Operation
 

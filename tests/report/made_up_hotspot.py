@@ -9,8 +9,8 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from lab.experiments import hotspot
-from lab.experiments.hotspot_findings import assemble
+from lab.experiments.hotspot import experiment as hotspot
+from lab.experiments.hotspot.findings import assemble
 from lab.report import results as results_file
 from loadtests.recorder import Operation
 from loadtests.uneven import Lengths, population_of, uneven_story

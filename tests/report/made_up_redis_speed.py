@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.experiments import redis_speed
-from lab.experiments.redis_speed_findings import assemble
-from lab.experiments.redis_speed_pipeline import CONNECTIONS, KEPT, UNKEPT, Stretch, loads
-from lab.experiments.redis_speed_sessions import Cell, Slice, network_cells, session_cells
-from lab.experiments.redis_speed_types import KINDS, WAYS, Change, Race
+from lab.experiments.redis_speed import experiment as redis_speed
+from lab.experiments.redis_speed.findings import assemble
+from lab.experiments.redis_speed.pipeline import CONNECTIONS, KEPT, UNKEPT, Stretch, loads
+from lab.experiments.redis_speed.sessions import Cell, Slice, network_cells, session_cells
+from lab.experiments.redis_speed.types import KINDS, WAYS, Change, Race
 from lab.report import results as results_file
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from lab.experiments import saturation
-from lab.experiments.capacity import Search, search
-from lab.experiments.saturation_findings import assemble
-from lab.experiments.timed import Slice
+from lab.experiments.saturation import experiment as saturation
+from lab.experiments.saturation.findings import assemble
+from lab.measuring.capacity import Search, search
+from lab.measuring.timed import Slice
 from lab.report import results as results_file
 from loadtests.plans import Plan
 from loadtests.recorder import Operation

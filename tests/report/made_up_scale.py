@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lab.claims import judge
-from lab.experiments.scale_model import SHARDS, Assumed, Demand, curve
+from lab.experiments.scale.model import SHARDS, Assumed, Demand, curve
 
 SIZES = (1, 2, 4, 8)
 FLAT = {"sticky": 1.0, "database": 1.4, "redis": 1.2}

@@ -1,0 +1,330 @@
+"""`make compare`: five strategies side by side. Where should the session live?
+
+Four parts, as in every experiment: the question, the arms, the procedure, the findings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lab.cluster import ClusterSpec, Lab
+from lab.experiments.compare.findings import assemble
+from lab.experiments.compare.measured import Measured
+from lab.measuring import scenarios
+from lab.measuring.bench import Bench
+from lab.measuring.facts import CONTROL, Asked
+from lab.measuring.order import balanced_order
+from lab.measuring.runs import Steps, carry_out
+from lab.measuring.timed import TWIN, Stage, measure_blocks
+from lab.measuring.usage import begin, end, storage_ladder
+from lab.probes.pace import Pacemaker
+from lab.report.compare import QUESTION
+from lab.report.results import BASELINE
+from loadtests.client import Generator
+from loadtests.lifecycle import Roles
+from loadtests.plans import shopping_plans, warmup_plan
+from strategies import STRATEGIES, find
+from strategies.contract import Replication, UnsupportedPolicy, WritePolicy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from loadtests.recorder import Operation
+
+# --- the question ----------------------------------------------------------------------------------------------------
+
+SHOPPERS = 40
+CONTROL_SHOPPERS = 80
+"""More than elsewhere: under the control most of what a shopper puts in is lost for good, and shows nothing more."""
+
+TWO_TAB_SHOPPERS = 12
+QUIET_SWEEP_SECONDS = 30
+"""The timed arms seldom look for expired sessions: there are none, and looking would land in another arm's slice."""
+
+HASTE = 2
+"""What is not timed offers so many times the load of what is."""
+
+WARMUP_HASTE = 2.5
+"""And the warm-up, which a student waits for, so many times."""
+
+# --- the arms --------------------------------------------------------------------------------------------------------
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How long each part of a run is.
+
+    Attributes:
+        blocks: timed blocks.
+        slice_seconds: length of one slice of a block.
+        warmup_seconds: walking through the pages, after the logins and the first adds.
+        control_seconds: shopping on the control, `isolated`.
+        sync_seconds: shopping on all-to-all that waits for its peers.
+        affinity_seconds: shopping on all-to-all with bound shoppers.
+        two_tabs_seconds: for each write policy.
+        lifetimes: idle and absolute lifetime of the lifecycle scenario's sessions, in seconds.
+        begin_seconds: over how long its logins are spread.
+        roles: its shoppers.
+        rungs: session counts of the storage ladder.
+    """
+
+    blocks: int
+    slice_seconds: float
+    warmup_seconds: float
+    control_seconds: float
+    sync_seconds: float
+    affinity_seconds: float
+    two_tabs_seconds: float
+    lifetimes: tuple[float, float]
+    begin_seconds: float
+    roles: Roles
+    rungs: tuple[int, ...]
+
+
+MANY = Roles(active=205, leaving=45, idling=15, outliving=15)
+"""Enough for the claims on lifetimes: 200 who stay, 200 late requests."""
+
+FEW = Roles(active=60, leaving=20, idling=10, outliving=10)
+
+SIZES = {
+    "quick": Size(
+        blocks=10,
+        slice_seconds=0.25,
+        warmup_seconds=0.4,
+        control_seconds=2,
+        sync_seconds=2,
+        affinity_seconds=1.5,
+        two_tabs_seconds=1,
+        lifetimes=(3, 5.5),
+        begin_seconds=2,
+        roles=FEW,
+        rungs=(40, 80, 120),
+    ),
+    "default": Size(
+        blocks=80,
+        slice_seconds=0.3,
+        warmup_seconds=0.5,
+        control_seconds=18,
+        sync_seconds=10,
+        affinity_seconds=5,
+        two_tabs_seconds=4,
+        lifetimes=(8, 14.5),
+        begin_seconds=8,
+        roles=MANY,
+        rungs=(100, 200, 300, 400),
+    ),
+    "full": Size(
+        blocks=180,
+        slice_seconds=0.4,
+        warmup_seconds=4,
+        control_seconds=30,
+        sync_seconds=20,
+        affinity_seconds=10,
+        two_tabs_seconds=10,
+        lifetimes=(8, 14.5),
+        begin_seconds=8,
+        roles=MANY,
+        rungs=(200, 400, 600, 800, 1000),
+    ),
+}
+
+
+class Settings(Asked, frozen=True, kw_only=True):
+    """What a user can ask of a comparison; see `python -m lab compare --help`."""
+
+    servers: int
+    rate: int
+    blocks: int
+    strategies: tuple[str, ...]
+    added: tuple[str, ...]
+    writes: WritePolicy
+    replication: Replication
+
+    @property
+    def lengths(self) -> Size:
+        """How long each part is."""
+        return SIZES[self.size]
+
+
+def settings(*, size: str, blocks: int | None, strategies: tuple[str, ...], **options: Any) -> Settings:
+    """Complete what the user asked for: the baseline is always there.
+
+    Raises:
+        UnsupportedPolicy: a strategy cannot promise the writes that are asked for.
+    """
+    chosen = tuple(name for name in STRATEGIES if name in {*strategies, BASELINE})
+    for name in chosen:
+        if options["writes"] not in find(name).policies:
+            others = " ".join(other for other in chosen if options["writes"] in find(other).policies)
+            raise UnsupportedPolicy(
+                f"{name} cannot promise {options['writes']!r} writes: two servers could accept the same version. "
+                f'Leave it out: STRATEGIES="{others}"'
+            )
+    added = tuple(name for name in chosen if name not in strategies)
+    return Settings(size=size, blocks=blocks or SIZES[size].blocks, strategies=chosen, added=added, **options)
+
+
+class Arms(msgspec.Struct, frozen=True):
+    """All arms of a run, by scenario; the untimed ones each with its seconds of shopping."""
+
+    timed: list[ClusterSpec]
+    untimed: list[tuple[ClusterSpec, float]]
+    two_tabs: dict[str, list[ClusterSpec]]
+    lifecycle: list[ClusterSpec]
+    storage: list[ClusterSpec]
+
+
+def arms(chosen: Settings) -> Arms:
+    """List the arms: everything that can be alike is alike."""
+
+    def spec(strategy: str, name: str | None = None, **more: Any) -> ClusterSpec:
+        alike = {"servers": chosen.servers, "writes": chosen.writes, "replication": chosen.replication}
+        return ClusterSpec(name=name or strategy, strategy=strategy, **{**alike, **more})
+
+    size = chosen.lengths
+    untimed = [(spec(CONTROL), size.control_seconds)] if CONTROL in chosen.strategies else []
+    if "all-to-all" in chosen.strategies:
+        untimed += [
+            (spec("all-to-all", "all-to-all sync", replication="sync"), size.sync_seconds),
+            (spec("all-to-all", "all-to-all with affinity", affinity=True), size.affinity_seconds),
+        ]
+    idle, absolute = size.lifetimes
+    return Arms(
+        timed=[spec(name, sweep_seconds=QUIET_SWEEP_SECONDS) for name in chosen.strategies if name != CONTROL],
+        untimed=untimed,
+        two_tabs={
+            policy: [
+                spec(name, f"{name} {policy}", writes=policy)
+                for name in chosen.strategies
+                if policy in find(name).policies
+            ]
+            for policy in ("fields", "blob", "versioned")
+        },
+        lifecycle=[
+            spec(name, f"{name} lifecycle", idle_seconds=idle, absolute_seconds=absolute, sweep_seconds=0.5)
+            for name in chosen.strategies
+        ],
+        storage=[spec(name, f"{name} storage") for name in chosen.strategies],
+    )
+
+
+# --- the procedure ---------------------------------------------------------------------------------------------------
+
+
+def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
+    """Measure: first the timed blocks, then everything that is not timed, each scenario on servers of its own."""
+    planned = arms(chosen)
+    steps.begin("starting engines and servers")
+    with Lab(folder, redis=_needs_redis(chosen), seed=chosen.seed) as lab, Generator(folder / "generator.log") as load:
+        bench = Bench(lab, load)
+        measured = Measured(chosen, planned)
+        _timed(bench, chosen, planned.timed, measured, steps)
+        for spec, seconds in planned.untimed:
+            steps.begin(f"shopping, {spec.name}")
+            _untimed(bench, chosen, spec, seconds, measured)
+        for policy, specs in planned.two_tabs.items():
+            steps.begin(f"two tabs, {policy}")
+            measured.history += _two_tabs(bench, chosen, specs)
+        steps.begin("lives of sessions: login to logout, and to expiry")
+        with Generator(folder / "generator.log", exact=False) as crowd:
+            _lifecycle(Bench(lab, crowd), chosen, planned.lifecycle, measured)
+        steps.begin("storage: what a session occupies", total=len(planned.storage))
+        with bench.clusters(planned.storage) as clusters:
+            for cluster in clusters.values():
+                measured.storage[cluster.spec.strategy] = storage_ladder(lab, cluster, chosen.lengths.rungs)
+                steps.advance()
+    measured.end()
+    return measured
+
+
+def _needs_redis(chosen: Settings) -> bool:
+    return any("redis" in find(name).needs for name in chosen.strategies)
+
+
+def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: Measured, steps: Steps) -> None:
+    """Warm up, measure the blocks, read every meter before and after, and look at every cart in the end."""
+    size = chosen.lengths
+    names = [spec.name for spec in specs]
+    with bench.clusters(specs) as clusters:
+        measured.learn(bench.lab, clusters[BASELINE])
+        steps.begin("warming up")
+        rate_rps = WARMUP_HASTE * chosen.rate / (len(names) + 1)
+        warm = warmup_plan(chosen.seed, rate_rps=rate_rps, seconds=size.warmup_seconds, shoppers=SHOPPERS)
+        everywhere = [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]
+        measured.history += bench.load.run(everywhere).operations
+        before = {name: begin(bench.lab, cluster) for name, cluster in clusters.items()}
+        steps.begin(f"measuring {chosen.blocks} blocks of {len(names) + 1} slices", total=chosen.blocks)
+        plans = shopping_plans(chosen.seed, rate_rps=chosen.rate, seconds=size.slice_seconds, shoppers=SHOPPERS)
+        order = balanced_order([*names, BASELINE + TWIN], chosen.blocks, chosen.seed)
+        stage = Stage(bench.lab, bench.load, clusters)
+        with Pacemaker() as pacemaker:
+            measured.timed = measure_blocks(stage, order, plans.__next__, steps.advance)
+        measured.pace = pacemaker.pace
+        for name, cluster in clusters.items():
+            measured.usage[name] = (before[name], end(bench.lab, cluster))
+        pieces = [*measured.timed.slices, *measured.timed.discarded]
+        measured.history += [operation for piece in pieces for operation in piece.operations]
+        steps.begin("looking at every cart on every server")
+        measured.history += scenarios.final_views(bench.load, clusters)
+
+
+def _untimed(bench: Bench, chosen: Settings, spec: ClusterSpec, seconds: float, measured: Measured) -> None:
+    """Shop on an arm that is not compared: alone, so that its latency can be shown, but in one stretch."""
+    shoppers = CONTROL_SHOPPERS if spec.strategy == CONTROL else SHOPPERS
+    load = {"seed": chosen.seed, "shoppers": shoppers}
+    with bench.clusters([spec]) as clusters:
+        cluster = clusters[spec.name]
+        measured.history += scenarios.enter(bench.load, spec.name, rate_rps=HASTE * chosen.rate, **load)
+        before = begin(bench.lab, cluster)
+        measured.history += scenarios.shop(bench.load, spec.name, rate_rps=chosen.rate, seconds=seconds, **load)
+        measured.usage[spec.name] = (before, end(bench.lab, cluster))
+        measured.history += scenarios.final_views(bench.load, clusters)
+
+
+def _two_tabs(bench: Bench, chosen: Settings, specs: list[ClusterSpec]) -> list[Operation]:
+    with bench.clusters(specs) as clusters:
+        return scenarios.two_tabs(
+            bench.load,
+            clusters,
+            seed=chosen.seed,
+            rate_rps=chosen.rate / len(specs),
+            seconds=chosen.lengths.two_tabs_seconds,
+            shoppers=TWO_TAB_SHOPPERS,
+        )
+
+
+def _lifecycle(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: Measured) -> None:
+    idle, absolute = chosen.lengths.lifetimes
+    with bench.clusters(specs) as clusters:
+        lives = scenarios.lifecycle(
+            bench.load,
+            clusters,
+            seed=chosen.seed,
+            idle_seconds=idle,
+            absolute_seconds=absolute,
+            begin_seconds=chosen.lengths.begin_seconds,
+            roles={spec.name: FEW if spec.strategy == CONTROL else chosen.lengths.roles for spec in specs},
+        )
+    measured.history += lives.operations
+    measured.held_up = {spec.strategy: lives.held_up[spec.name] for spec in specs}
+    measured.left = {spec.strategy: lives.left[spec.name] for spec in specs}
+
+
+# --- the findings ----------------------------------------------------------------------------------------------------
+
+
+def run(chosen: Settings, console: Console) -> None:
+    """Carry out a comparison, from its folder to its report."""
+    console.print(QUESTION)
+    if chosen.added:
+        console.print(f"added {' '.join(chosen.added)}: the baseline that the others are compared with.")
+
+    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
+        measured = procedure(chosen, folder, steps)
+        steps.begin("checking the history")
+        return assemble(measured, folder)
+
+    carry_out("compare", chosen.out, console, measure)

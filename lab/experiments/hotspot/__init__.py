@@ -1,0 +1,1 @@
+"""The experiment `make hotspot`: `experiment.py` has its question, arms, procedure and findings."""

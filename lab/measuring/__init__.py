@@ -1,0 +1,1 @@
+"""How an experiment measures: the bench, blocks of slices, what was used, and the run's folder."""

@@ -1,0 +1,106 @@
+"""What every run says about itself: who asked for what, on which machine, with which versions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lab import claims
+from lab.measuring.runs import durability, machine, now, versions
+from lab.report.results import SCHEMA, Results
+
+if TYPE_CHECKING:
+    from lab.cluster import Cluster, Lab
+
+CONTROL = "isolated"
+"""The strategy that shows the problem: it serves empty carts, so its latency is compared with nobody's."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user can ask of every experiment; see `python -m lab <experiment> --help`.
+
+    Attributes:
+        size: `quick`, `default`, or what else the experiment offers.
+        seed: of every plan and order.
+        out: where runs are kept.
+        command: what was typed, or would have had to be.
+    """
+
+    size: str
+    seed: int
+    out: Path
+    command: str
+
+
+@dataclass(kw_only=True)
+class Facts:
+    """What a run learns about its surroundings while it goes on.
+
+    Attributes:
+        started: time in UTC.
+        machine: cpus, memory, platform.
+        seconds: how long the run took, once it has ended.
+        begun: the start on the monotonic clock.
+        versions: of everything measured.
+        durability: what the engines promise to keep.
+    """
+
+    started: str = field(default_factory=now)
+    machine: dict[str, Any] = field(default_factory=machine)
+    seconds: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+    versions: dict[str, str | None] = field(default_factory=dict)
+    durability: dict[str, str | None] = field(default_factory=dict)
+
+    def learn(self, lab: Lab, cluster: Cluster | None = None) -> None:
+        """Ask a running lab for versions and durability, unless that has been done; without a cluster, not nginx."""
+        self.versions = self.versions or versions(lab, cluster)
+        self.durability = self.durability or durability(lab)
+
+    def end(self) -> None:
+        """Note how long the run took."""
+        self.seconds = time.monotonic() - self.begun
+
+
+def outline(experiment: str, folder: Path, asked: Asked, facts: Facts, **more: Any) -> Results:
+    """Return the results of a complete run that every experiment has: `run`, `validity`, `strategies`, no claims yet.
+
+    Args:
+        experiment: its name.
+        folder: the run's.
+        asked: what the user asked for.
+        facts: what was learned.
+        more: what else stands under `run`, such as `servers`, `rate_rps` and `blocks`; null where it means nothing.
+    """
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment,
+        "complete": True,
+        "run": {
+            "id": folder.name,
+            "started": facts.started,
+            "seconds": round(facts.seconds, 1),
+            "seed": asked.seed,
+            "servers": None,
+            "rate_rps": None,
+            "blocks": None,
+            "size": asked.size,
+            "write_policy": "fields",
+            **more,
+            "command": asked.command,
+            "machine": facts.machine,
+            "durability": facts.durability,
+            "versions": facts.versions,
+        },
+        "validity": {"ok": True, "warnings": []},
+        "strategies": {},
+    }
+
+
+def judged(results: Results) -> Results:
+    """Add the claims as these results judge them, and return the results."""
+    return {**results, "claims": claims.judge(results)}
