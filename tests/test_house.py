@@ -92,7 +92,8 @@ def test_a_library_stays_in_its_home(library: str) -> None:
 
 def test_the_labs_own_process_is_not_patched_by_gevent() -> None:
     """Running an experiment imports nothing that changes how threads and sockets of the lab's process wait."""
-    asks = "import lab.cli, lab.experiments.compare.experiment, sys; print(sorted({'gevent', 'locust'} & set(sys.modules)))"
+    modules = "lab.cli, lab.experiments.compare.experiment, sys"
+    asks = f"import {modules}; print(sorted({{'gevent', 'locust'}} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", asks], cwd=ROOT, text=True) == "[]\n"
 
 
