@@ -136,6 +136,7 @@ class Cluster:
         self.cookie_name = f"session_{sha256(f'{lab.id} {spec.name}'.encode()).hexdigest()[:8]}"
         self.servers: tuple[Server, ...] = ()
         self._drained: set[Server] = set()
+        self._out: set[Server] = set()
         self._link: DelayedLink | None = None
         self.balancer: Nginx
 
@@ -237,11 +238,21 @@ class Cluster:
         """
         server = self._server(name)
         server.process.kill()
-        with ExitStack() as stack:
-            public = stack.enter_context(_bound_again(server.url))
-            internal = stack.enter_context(_bound_again(server.internal_url))
-            server.process = self._lab.fork_server.fork(self._plan(server), public, internal)
-        server.process.wait_until_ready()
+        self._begin_again(server)
+
+    def renew(self, name: str) -> None:
+        """Put a fresh server in the place of one, as `restart` does, but let that finish first what it has begun.
+
+        It answers the requests under way, and tells its peers what it has saved. Shoppers who are sent to it meanwhile
+        are refused: `take_out` first.
+
+        Raises:
+            LabError: see `restart`.
+        """
+        server = self._server(name)
+        server.process.terminate()
+        server.process.close()
+        self._begin_again(server)
 
     def add_server(self) -> str:
         """Start one more server, under load if need be; return its name when shoppers may come to it.
@@ -296,7 +307,7 @@ class Cluster:
             LabError: there is no such server, no other one is left for new shoppers, or the balancer fails.
         """
         server = self._server(name)
-        if not set(self.servers) - self._drained - {server}:
+        if not set(self.servers) - self._drained - self._out - {server}:
             raise LabError(f"{self.spec.name}: {name} is the last one that takes new shoppers, so it is not drained")
         self.balancer.drain(server.address)
         self._drained.add(server)
@@ -311,6 +322,36 @@ class Cluster:
         self.balancer.undrain(server.address)
         self._drained.discard(server)
 
+    def take_out(self, name: str, *, put_back: str | None = None) -> None:
+        """Send a server nobody, until `put_back`; return when no request is under way to it.
+
+        Those who were bound to it by cookie are bound to another one, which does not know their sessions.
+
+        Args:
+            name: of the server.
+            put_back: one that was taken out, and that shoppers may come to again from then on.
+
+        Raises:
+            LabError: there is no such server, no other one is left for its shoppers, or the balancer fails.
+        """
+        server = self._server(name)
+        back = self._server(put_back) if put_back else None
+        out = self._out - {back} | {server}
+        if not set(self.servers) - self._drained - out:
+            raise LabError(f"{self.spec.name}: {name} is the last one that takes shoppers, so it is not taken out")
+        self.balancer.take_out(server.address, put_back=back.address if back else None)
+        self._out = out
+
+    def put_back(self, name: str) -> None:
+        """Let shoppers come again to a server that was taken out. It is no error if they did all the time.
+
+        Raises:
+            LabError: there is no such server, or the balancer fails.
+        """
+        server = self._server(name)
+        self.balancer.put_back(server.address)
+        self._out.discard(server)
+
     def close(self) -> None:
         """Stop the balancer and the servers, letting requests under way finish."""
         self._http.close()
@@ -323,6 +364,14 @@ class Cluster:
             process.close()
         if self._link:
             self._link.stop()
+
+    def _begin_again(self, server: Server) -> None:
+        """Put a fresh process in the place of one that has ended."""
+        with ExitStack() as stack:
+            public = stack.enter_context(_bound_again(server.url))
+            internal = stack.enter_context(_bound_again(server.internal_url))
+            server.process = self._lab.fork_server.fork(self._plan(server), public, internal)
+        server.process.wait_until_ready()
 
     def _move_apart(self) -> None:
         """Put an emulated link between the servers: each is reached by its peers through a relay of its own."""

@@ -24,7 +24,7 @@ from lab.engines.ports import HOST, on_free_port
 from lab.errors import EngineFailed, EngineMissing, from_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from lab.engines.keeper import Keeper, Process
 
@@ -78,6 +78,21 @@ class Upstream(msgspec.Struct, frozen=True):
     route: str
 
 
+class Held(msgspec.Struct, frozen=True):
+    """Servers that a balancer sends less than their share, by address.
+
+    Attributes:
+        drained: they get no new shoppers.
+        out: they get nobody, not even those whom a cookie binds to them.
+    """
+
+    drained: frozenset[str] = frozenset()
+    out: frozenset[str] = frozenset()
+
+
+_ALL_SERVE = Held()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the generated configuration of a balancer is made from.
 
@@ -95,16 +110,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[Upstream, ...]
     sticky_cookie: str | None
 
-    def write(self, drained: Collection[str] = ()) -> None:
+    def write(self, held: Held = _ALL_SERVE) -> None:
         """Write `nginx.conf`.
 
         Args:
-            drained: addresses of the servers that get no new shoppers.
+            held: which servers get less than the others.
         """
         template = (resources.files("lab.engines") / "nginx.conf.j2").read_text()
         config = jinja2.Template(template, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).render(
             msgspec.structs.asdict(self),
-            drained=drained,
+            held=held,
             # Root's workers would become `nobody`, who cannot read beneath a private home. All else runs as root, too.
             user=f"root {grp.getgrgid(0).gr_name}" if os.geteuid() == 0 else "",
             max_fails=MAX_FAILS,
@@ -127,7 +142,7 @@ class Nginx(Engine):
         self.access_log = settings.access_log
         self.version = version
         self._settings = settings
-        self._drained: frozenset[str] = frozenset()
+        self._held = _ALL_SERVE
 
     @staticmethod
     def find() -> Path:
@@ -199,7 +214,7 @@ class Nginx(Engine):
         Raises:
             EngineFailed: nginx does not take the new configuration.
         """
-        self._reconfigure("told whom to drain", self._settings, self._drained | {address})
+        self._reconfigure("told whom to drain", drained=self._held.drained | {address})
 
     def undrain(self, address: str) -> None:
         """Let new shoppers come to a server again.
@@ -207,7 +222,29 @@ class Nginx(Engine):
         Raises:
             EngineFailed: see `drain`.
         """
-        self._reconfigure("told whom to drain", self._settings, self._drained - {address})
+        self._reconfigure("told whom to drain", drained=self._held.drained - {address})
+
+    def take_out(self, address: str, *, put_back: str | None = None) -> None:
+        """Send a server nobody, not even those whom a cookie binds to it: they are bound to another one.
+
+        No request is lost, as in `drain`.
+
+        Args:
+            address: where it serves.
+            put_back: one that was taken out, and that shoppers may come to again from then on.
+
+        Raises:
+            EngineFailed: see `drain`.
+        """
+        self._reconfigure("told whom to take out", out=self._held.out - {put_back} | {address})
+
+    def put_back(self, address: str) -> None:
+        """Let shoppers come again to a server that was taken out.
+
+        Raises:
+            EngineFailed: see `drain`.
+        """
+        self._reconfigure("told whom to take out", out=self._held.out - {address})
 
     def add(self, address: str) -> None:
         """Let shoppers come to one more server; return when no request goes by the old rule any more.
@@ -221,7 +258,7 @@ class Nginx(Engine):
             EngineFailed: see `drain`.
         """
         servers = (*self._settings.servers, Upstream(address, token_hex(8)))
-        self._reconfigure("told of a server", msgspec.structs.replace(self._settings, servers=servers), self._drained)
+        self._reconfigure("told of a server", msgspec.structs.replace(self._settings, servers=servers))
 
     def flush(self) -> None:
         """Bring every line of the access log to the disk.
@@ -253,12 +290,14 @@ class Nginx(Engine):
         self.flush()
         return read_access_log(self.access_log)
 
-    def _reconfigure(self, what: str, settings: Settings, drained: frozenset[str]) -> None:
-        if (settings, drained) == (self._settings, self._drained):
+    def _reconfigure(self, what: str, settings: Settings | None = None, **held: frozenset[str]) -> None:
+        before = (self._settings, self._held)
+        after = (settings or self._settings, msgspec.structs.replace(self._held, **held))
+        if after == before:
             return
         process = self._living(what)
-        settings.write(drained)
-        self._settings, self._drained = settings, drained
+        after[0].write(after[1])
+        self._settings, self._held = after
         old = set(process.pids()[1:])
         os.kill(process.pid, signal.SIGHUP)
         # The new worker first, or a moment without any would look like success.
