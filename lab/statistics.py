@@ -33,6 +33,9 @@ BAND = 0.05
 LEAST_BLOCKS = 8
 """Fewer blocks than this carry a point, but no interval: resampling them would flatter."""
 
+BEYOND = 30
+"""So many values beyond a quantile make it a number; see `carries`."""
+
 CROWDED = 0.80
 """Share of the machine's CPU time in use from which on everything slows everything: not judged."""
 
@@ -203,7 +206,12 @@ def _weighted_ranks(index: NDArray[np.int64], weights: NDArray[np.int64], p: flo
 def carries(count: int, p: float) -> Literal["number", "faded", "none"]:
     """Say whether a sample carries a quantile: 30 values beyond it make a number, 10 a faded point."""
     beyond = count * (1 - p)
-    return "number" if beyond >= 30 - 1e-9 else "faded" if beyond >= 10 - 1e-9 else "none"
+    return "number" if beyond >= BEYOND - 1e-9 else "faded" if beyond >= 10 - 1e-9 else "none"
+
+
+def needed_for(p: float) -> int:
+    """Return how many values carry a quantile as a number; see `carries`."""
+    return int(np.ceil(BEYOND / (1 - p) - 1e-6))
 
 
 def verdict(ratio: Interval | None, band: float = BAND) -> Verdict:

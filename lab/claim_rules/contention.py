@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.claim_rules.judgement import ClaimVerdict, Judgement, Results, absent, at, interval_of, n, numbers_of, times
-from lab.statistics import CROWDED, Interval
+from lab.statistics import CROWDED, Interval, carries, needed_for
 
 HOLDS_FROM = 1.10
 """At least this many times as long at one load at least: it slows the whole service."""
@@ -11,21 +11,27 @@ HOLDS_FROM = 1.10
 FAILS_TO = 1.05
 """At most this many times as long at every load: it does not."""
 
+P95 = 0.95
+PAGES = needed_for(P95)
+"""Catalogue pages that each arm needs at a load: with fewer, one page in twenty is too few pages to judge by."""
+
 
 def database_slows(results: Results) -> Judgement:
-    """Judge the 95th percentile of the catalogue's pages, `database` to `redis`, at every load that is not crowded."""
+    """Judge the 95th percentile of the catalogue's pages, `database` to `redis`, at every load.
+
+    Not at a load that is crowded, nor where the pages of either arm do not carry that percentile.
+    """
     points = at(results, "contention", "points")
     if not points:
         return absent("the catalogue's pages under database and redis")
     judged = {_name(point): ratio for point in points if _counts(point) and (ratio := interval_of(point.get("ratio")))}
-    left = len(points) - len(judged)
+    left = [point for point in points if not (_counts(point) and interval_of(point.get("ratio")))]
+    counts: dict[str, float | None] = {"judged": len(judged), "not_judged": len(left), "pages_needed": PAGES}
     if not judged:
-        text = f"Of {n(len(points))} loads none has a ratio with total CPU below {100 * CROWDED:.0f} %: none is judged."
-        return Judgement("cannot tell", text, {"judged": 0, "not_judged": left})
+        return Judgement("cannot tell", f"No load of {n(len(points))} is judged: {_why_not(left)}.", counts)
     verdict = _verdict(list(judged.values()))
     shown = max(judged, key=lambda name: _decides(judged[name], verdict))
-    numbers = {"judged": len(judged), "not_judged": left, **numbers_of("ratio", judged[shown])}
-    numbers |= {"holds_from": HOLDS_FROM, "fails_to": FAILS_TO}
+    numbers = {**counts, **numbers_of("ratio", judged[shown]), "holds_from": HOLDS_FROM, "fails_to": FAILS_TO}
     evidence = (
         f"{_looks(len(judged), left)} {_found(judged, verdict)}: 95th percentile of the catalogue's pages, database / "
         f"redis, {times(judged[shown])} at {shown}{_for_all(points, verdict)}.{_full(points)}"
@@ -34,7 +40,16 @@ def database_slows(results: Results) -> Judgement:
 
 
 def _counts(point: Results) -> bool:
+    return _has_room(point) and carries(_pages(point), P95) == "number"
+
+
+def _has_room(point: Results) -> bool:
     return point.get("cpu_share") is not None and point["cpu_share"] < CROWDED
+
+
+def _pages(point: Results) -> int:
+    """Return how many catalogue pages were timed on the arm that has fewer."""
+    return min(at(point, "arms", arm, "catalogue", "requests") or 0 for arm in ("database", "redis"))
 
 
 def _name(point: Results) -> str:
@@ -61,9 +76,24 @@ def _decides(ratio: Interval, verdict: ClaimVerdict) -> float:
     return ratio.estimate if end is None else end
 
 
-def _looks(judged: int, left: int) -> str:
-    crowded = f"; {n(left)} more, with {100 * CROWDED:.0f} % total CPU or above, not" if left else ""
-    return f"{n(judged)} load{'s' if judged != 1 else ''} judged{crowded}."
+def _looks(judged: int, left: list[Results]) -> str:
+    others = f"; not judged: {_why_not(left)}" if left else ""
+    return f"{n(judged)} load{'s' if judged != 1 else ''} judged{others}."
+
+
+def _why_not(left: list[Results]) -> str:
+    """Say of how many loads which reason keeps them from being judged, and how many pages are missing."""
+    crowded = [point for point in left if not _has_room(point)]
+    few = [_pages(point) for point in left if _has_room(point) and not _counts(point)]
+    none = len(left) - len(crowded) - len(few)
+    parts = [f"{n(len(crowded))} with {100 * CROWDED:.0f} % total CPU or above"] if crowded else []
+    if few:
+        parts.append(
+            f"{n(len(few))} with too few catalogue pages for a 95th percentile ({n(min(few))} on an arm, "
+            f"{n(PAGES)} needed: {n(PAGES - min(few))} are missing)"
+        )
+    parts += [f"{n(none)} without a ratio"] if none else []
+    return ", ".join(parts)
 
 
 def _found(judged: dict[str, Interval], verdict: ClaimVerdict) -> str:
@@ -90,10 +120,10 @@ def _for_all(points: list[Results], verdict: ClaimVerdict) -> str:
 
 def _full(points: list[Results]) -> str:
     """Say at which load a core of PostgreSQL would be full, from its CPU time per request at the highest load."""
-    judged = [point for point in points if _counts(point) and not point["report"]]
-    if not judged:
+    roomy = [point for point in points if _has_room(point) and not point["report"]]
+    if not roomy:
         return ""
-    last = max(judged, key=lambda point: float(point["load_rps"]))
+    last = max(roomy, key=lambda point: float(point["load_rps"]))
     cost = {arm: at(last, "arms", arm, "cpu_ms_per_request", "postgresql") for arm in ("database", "redis")}
     if not all(cost.values()):
         return ""

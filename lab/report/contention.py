@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 from lab.report.results import get
 from lab.report.tellings import Table
 from lab.report.words import NONE, interval, listed, number, percent, sentence, size
-from lab.statistics import BAND, Interval, verdict
+from lab.statistics import BAND, CROWDED, Interval, needed_for, verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lab.report.results import Run
 
 Point = dict[str, Any]
+
+PAGES = needed_for(0.95)
+"""Catalogue pages that an arm needs at a load, so that they carry a 95th percentile."""
 
 QUESTION = "Are pages that touch no session slowed down when the sessions lie in the same database?"
 
@@ -25,6 +30,8 @@ WORDS = {
     "them in Redis; pairs of slices measured right after each other, in alternating order.",
     "total CPU": "Share of all processors' time in use, whoever uses it. From 80 % on everything waits for a "
     "processor, and every strategy looks slow: such loads are drawn hollow and are not judged.",
+    "too few pages": f"A 95th percentile leaves one value in twenty beyond it. Fewer than {PAGES} catalogue pages on "
+    "an arm leave fewer than 30 there, and chance decides: such loads are drawn faded and are not judged.",
     "the report": "A heavy analytic query, sales by month and category over all orders of the past, asked again and "
     "again on one connection. It uses one processor at most.",
     "log (WAL)": "What PostgreSQL writes down before a change counts. A commit waits until its part is on the disk, "
@@ -72,14 +79,39 @@ def word(ratio: dict[str, Any] | None) -> str:
     return verdict(Interval(ratio["estimate"], ratio.get("low"), ratio.get("high")))
 
 
+def is_crowded(point: Point) -> bool:
+    """Return whether so much of the CPU time was in use at a load that everything waited."""
+    return point["cpu_share"] is None or point["cpu_share"] >= CROWDED
+
+
+def has_few(point: Point) -> bool:
+    """Return whether a load is not judged for want of catalogue pages alone."""
+    return not point["judged"] and not is_crowded(point)
+
+
+def pages_of(every: Sequence[Point]) -> str:
+    """Say how many catalogue pages the arm with fewer had, at that of these loads where it had most."""
+    most = max(
+        min(get(one, "arms", arm, "catalogue", "requests") or 0 for arm in ("database", "redis")) for one in every
+    )
+    return f"{most:,} of the {PAGES} needed on each arm"
+
+
 def headline(run: Run) -> str:
     """Say what became of the catalogue's pages, and what the database had to do more."""
-    judged = [one for one in points(run) if one["judged"]]
-    parts = [_slowed(judged), *_crowded(points(run)), *_work(judged), *_promises(pairs(run))]
+    every = points(run)
+    roomy = [one for one in every if not is_crowded(one)]
+    parts = [_slowed(every), *_left_out(every), *_work(roomy), *_promises(pairs(run))]
     return " ".join(sentence(part) + "." for part in parts)
 
 
-def _slowed(judged: list[Point]) -> str:
+def _slowed(every: list[Point]) -> str:
+    judged, few = [one for one in every if one["judged"]], [one for one in every if has_few(one)]
+    if not judged and few:
+        return (
+            f"too few catalogue pages to say whether the sessions slow them: at no load more than {pages_of(few)}, for "
+            "one page in twenty to be more than chance"
+        )
     if not judged:
         return "no load left the machine below 80 % of its CPU time, so nothing can be said about the catalogue's pages"
     worst = max(judged, key=lambda one: float(one["ratio"]["estimate"]))
@@ -97,15 +129,19 @@ _KINDS = {
 }
 
 
-def _crowded(every: list[Point]) -> list[str]:
-    left = [load_of(one) for one in every if not one["judged"]]
-    return [f"not judged, with 80 % of all CPU time in use or more: {listed(left)}"] if left else []
+def _left_out(every: list[Point]) -> list[str]:
+    crowded = [load_of(one) for one in every if is_crowded(one)]
+    few = [load_of(one) for one in every if has_few(one)]
+    parts = [f"not judged, with 80 % of all CPU time in use or more: {listed(crowded)}"] if crowded else []
+    if few and any(one["judged"] for one in every):
+        parts.append(f"not judged, with fewer than {PAGES} catalogue pages on an arm: {listed(few)}")
+    return parts
 
 
-def _work(judged: list[Point]) -> list[str]:
-    if not judged:
+def _work(roomy: list[Point]) -> list[str]:
+    if not roomy:
         return []
-    last = [one for one in judged if not one["report"]][-1:] or judged[-1:]
+    last = [one for one in roomy if not one["report"]][-1:] or roomy[-1:]
     wal = [get(last[0], "arms", arm, "wal_bytes_per_request") for arm in ("database", "redis")]
     cpu = [get(last[0], "arms", arm, "cpu_ms_per_request", "postgresql") for arm in ("database", "redis")]
     if not all(cpu):
@@ -144,7 +180,8 @@ def _ratios(every: list[Point]) -> Table:
             for one in every
         ),
         note=f"Ratio: paired by block, 95 % interval where there are enough blocks. Within {100 * BAND:.0f} % either "
-        "way is about the same. Not judged from 80 % total CPU on.",
+        "way is about the same. Not judged from 80 % total CPU on, nor with fewer than "
+        f"{PAGES} catalogue pages on an arm.",
         text=frozenset({0, 2, 6}),
         wide_only=frozenset({6}),
     )  # fmt: skip

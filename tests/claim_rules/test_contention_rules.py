@@ -7,7 +7,7 @@ import pytest
 from lab import claims
 
 
-def point(estimate, low=None, high=None, *, load=100, cpu=0.5, report=False, for_all=None):
+def point(estimate, low=None, high=None, *, load=100, cpu=0.5, report=False, for_all=None, pages=600):
     """Make up what was measured at one load."""
     cost = {"database": 0.5, "redis": 0.25}
     return {
@@ -16,7 +16,10 @@ def point(estimate, low=None, high=None, *, load=100, cpu=0.5, report=False, for
         "cpu_share": cpu,
         "ratio": None if estimate is None else {"estimate": estimate, "low": low, "high": high},
         "ratio_for_all": for_all,
-        "arms": {arm: {"cpu_ms_per_request": {"postgresql": ms}} for arm, ms in cost.items()},
+        "arms": {
+            arm: {"cpu_ms_per_request": {"postgresql": ms}, "catalogue": {"requests": pages}}
+            for arm, ms in cost.items()
+        },
     }
 
 
@@ -50,11 +53,26 @@ def test_crowded_loads_are_not_judged():
     """From 80 % of all CPU time on neither verdict counts; with nothing else nobody can tell."""
     slow, alike = point(2.0, 1.8, 2.2, cpu=0.80), point(1.0, 0.95, 1.04, cpu=0.79)
     assert judged(slow)["verdict"] == "cannot tell"
-    assert "none is judged" in judged(slow)["evidence"]
+    assert "No load of 1 is judged: 1 with 80 % total CPU or above." in judged(slow)["evidence"]
     assert judged(slow, alike)["verdict"] == "does not hold"
     assert judged(slow, alike)["numbers"]["judged"] == judged(slow, alike)["numbers"]["not_judged"] == 1
-    assert "1 load judged; 1 more, with 80 % total CPU or above, not." in judged(slow, alike)["evidence"]
+    assert "1 load judged; not judged: 1 with 80 % total CPU or above." in judged(slow, alike)["evidence"]
     assert judged({**alike, "cpu_share": None})["verdict"] == "cannot tell"
+
+
+def test_too_few_pages_are_not_judged_whatever_they_seem_to_show():
+    """A 95th percentile of 235 pages is chance: 3.41 times then says nothing, and how many are missing is told."""
+    lucky = point(3.41, 1.74, 6.25, pages=235)
+    assert judged(lucky)["verdict"] == "cannot tell"
+    assert "(235 on an arm, 600 needed: 365 are missing)" in judged(lucky)["evidence"]
+    assert judged(point(3.41, 1.74, 6.25, pages=599))["verdict"] == "cannot tell"
+    assert judged(point(3.41, 1.74, 6.25, pages=600))["verdict"] == "holds"
+    alike = point(1.0, 0.95, 1.04)
+    assert judged(point(1.0, 0.95, 1.04, pages=599))["verdict"] == "cannot tell"
+    assert judged(lucky, alike)["verdict"] == "does not hold"
+    one_arm = point(3.41, 1.74, 6.25)
+    one_arm["arms"]["redis"]["catalogue"]["requests"] = 100
+    assert judged(one_arm)["verdict"] == "cannot tell"
 
 
 def test_the_evidence_names_the_load_that_decided():

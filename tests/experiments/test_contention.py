@@ -103,7 +103,7 @@ def test_who_used_the_machine_is_known_and_the_report_ran(results):
             assert all(told["cpu_ms_per_request"][part] > 0 for part in ("servers", "postgresql", "redis", "balancer"))
             assert 0 < told["cpu_share"] <= 1
             assert told["waits"]["looks"] > 0
-        assert one["judged"] == (one["cpu_share"] < 0.8)
+        assert not one["judged"]  # so few pages carry no 95th percentile
         assert (one["reports"] > 0) == one["report"]
 
 

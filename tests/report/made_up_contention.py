@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MS = 1_000_000
-REQUESTS = 60
+REQUESTS = 120
 """In each slice; every second one is a page of the catalogue."""
 
 _FULL_RPS = 900.0
@@ -124,7 +124,7 @@ class _Maker:
         return Reading(
             postgresql=0.06 + 0.03 * sessions,
             redis=0.004,
-            wal_bytes=30_000 if sessions else 2_000,
+            wal_bytes=60_000 if sessions else 4_000,
             busy=share,
             total=1.0,
             seconds=0.5,

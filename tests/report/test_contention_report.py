@@ -21,6 +21,7 @@ VARIANTS = {
     "alike": {"times": 1.0, "noise": 0.005},
     "noisy": {"times": 1.05, "noise": 0.9},
     "quick": {"blocks": 3, "loads": (100, 300)},
+    "lucky": {"blocks": 9, "loads": (100, 300), "times": 3.0, "requests": 54},
     "one load": {"loads": (100,)},
     "few requests": {"blocks": 1, "loads": (100,), "requests": 12},
     "crowded": {"full_rps": 100.0},
@@ -81,7 +82,7 @@ def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, variant):
     assert not re.search(r"\b(None|nan)\b", shown(run))
 
 
-@pytest.mark.parametrize("variant", ["usual", "quick", "crowded"])
+@pytest.mark.parametrize("variant", ["usual", "quick", "lucky", "crowded"])
 def test_text_never_leaves_the_picture_and_nothing_overlaps(told, variant):
     """Every text of every chart lies within its figure; no tick label lies over another."""
     with mpl.rc_context():
@@ -106,7 +107,8 @@ def test_text_never_leaves_the_picture_and_nothing_overlaps(told, variant):
         ("opposite", "does not hold", "faster at 5 of 5 loads (0."),
         ("alike", "does not hold", "about as slow at 5 of 5 loads"),
         ("noisy", "cannot tell", "too close to call at"),
-        ("quick", "cannot tell", "too close to call at 4 of 4 loads"),
+        ("quick", "cannot tell", "Too few catalogue pages to say whether sessions in the database slow them: 180 of"),
+        ("lucky", "cannot tell", "243 of the 600 needed on each arm, at most"),
         ("crowded", "cannot tell", "nothing can be said about the catalogue's pages"),
     ],
 )
@@ -144,6 +146,27 @@ def test_loads_that_are_not_judged_are_hollow(told):
     assert "nothing is judged" in caption.note
     assert "Redis against itself" in caption.note
     assert "not judged" not in composed(told("one load"))["catalogue-ratio"].note
+
+
+def test_loads_with_too_few_pages_are_faded_and_nothing_is_claimed_of_them(told):
+    """Three times as long with a narrow interval: with 243 pages no title, headline or table says slower is judged."""
+    run = told("lucky")
+    captions = composed(run)
+    assert all(row[-1] == "no" for row in captions["catalogue-ratio"].rows)
+    assert contention.points(run)[0]["ratio"]["low"] > 2
+    assert "Faded: fewer than 600 catalogue pages" in captions["catalogue-ratio"].note
+    assert "Hollow" not in captions["catalogue-ratio"].note
+    assert captions["catalogue-latency"].title.endswith("too few pages to tell that from chance")
+    assert "at no load more than 243 of the 600 needed on each arm" in contention.headline(run)
+    assert "slower" not in contention.headline(run).partition(". At an equal")[0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_charts_and_rule_judge_the_same_loads(told, variant):
+    """As many loads as the claim counts are drawn as judged."""
+    run = told(variant)
+    drawn_as_judged = sum(point["judged"] for point in contention.points(run))
+    assert judged(run)["numbers"].get("judged", 0) == drawn_as_judged
 
 
 def test_engines_of_others_have_no_pairs_and_no_cpu_time(told):
@@ -192,7 +215,7 @@ class TestTitles:
 
     def test_a_machine_that_is_never_full(self):
         """Nothing is left to judge, or nothing is crowded."""
-        calm = {"judged": True, "cpu_share": 0.3, "load_rps": 100, "report": False, "arms": {}}
+        calm = {"judged": False, "cpu_share": 0.3, "load_rps": 100, "report": False, "arms": {}}
         assert drawn.machine_title([calm], 80) == "Total CPU stays below 80 % at every load"
 
     def test_a_single_load(self):
@@ -201,4 +224,5 @@ class TestTitles:
         point = {"judged": True, "cpu_share": 0.3, "load_rps": 100, "report": True}
         point["arms"] = {"database": waits, "redis": waits}
         assert drawn.latency_title([point]).endswith("at 100/s with the report")
-        assert drawn.latency_title([{**point, "judged": False}]).startswith("No load left the machine room")
+        crowded = {**point, "judged": False, "cpu_share": 0.9}
+        assert drawn.latency_title([crowded]).startswith("No load left the machine room")

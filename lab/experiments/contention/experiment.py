@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # --- the question ----------------------------------------------------------------------------------------------------
 
 SHOPPERS = 40
-SHORTEST_SLICE, LONGEST_SLICE = 0.4, 0.8
+SHORTEST_SLICE, LONGEST_SLICE = 0.4, 0.9
 """In seconds; in between, a slice is as long as its number of requests takes."""
 
 WARMUP_RPS = 250
@@ -95,6 +95,8 @@ class Size(msgspec.Struct, frozen=True):
     orders: int
 
 
+# A load is judged from 600 catalogue pages on each arm on (`lab.claim_rules.contention.PAGES`): the default size has
+# them at every load, the quick one at none.
 SIZES = {
     "quick": Size(
         blocks=8,
@@ -108,7 +110,7 @@ SIZES = {
         orders=5_000,
     ),
     "default": Size(
-        blocks=17,
+        blocks=18,
         pair_blocks=17,
         loads_rps=(100, 250, 500, 750),
         report_rps=(100, 200, 400),

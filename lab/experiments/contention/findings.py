@@ -116,12 +116,17 @@ class _Teller:
             "ratio": _plain(self.ratio()),
             "session_pages_ratio": _plain(self._ratio(catalogue=False)),
             "cpu_share": max(busy, default=None),
-            "judged": bool(busy) and max(busy) < CROWDED,
+            "judged": bool(busy) and max(busy) < CROWDED and self._carried(),
             "arms": told,
             "engine": _engine(*lived.counts),
             "reports": len(lived.reports),
             "report_seconds": float(np.median(lived.reports)) if lived.reports else None,
         }
+
+    def _carried(self) -> bool:
+        """Return whether there are catalogue pages enough on either arm for a 95th percentile."""
+        counts = [int(self._rows(name, catalogue=True).sum()) for name in self.lived.names]
+        return all(carries(count, P95) == "number" for count in counts)
 
     def ratio(self, confidence: float = CONFIDENCE) -> Interval | None:
         """Return how many times as long the catalogue's pages take (95th percentile) under `database` as `redis`."""
@@ -251,8 +256,8 @@ def _report(measured: Measured) -> dict[str, Any]:
 
 
 def _validity(measured: Measured, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what spoilt the run; at a load that is not judged anyway, a late generator spoils nothing."""
-    crowded = {(point["load_rps"], point["report"]) for point in points if not point["judged"]}
+    """Return what spoilt the run; at a load that is crowded anyway, a late generator spoils nothing."""
+    crowded = {(point["load_rps"], point["report"]) for point in points if (point["cpu_share"] or 1) >= CROWDED}
     counted = [one for one in measured.lived if (one.case.load_rps, one.case.report) not in crowded or one.case.pair]
     late = np.array([ms for one in counted for piece in one.timed.slices for ms in piece.lateness_ms])
     lateness = {"p50": float(np.quantile(late, 0.5)), "p99": float(np.quantile(late, 0.99))} if len(late) else {}

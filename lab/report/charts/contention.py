@@ -9,7 +9,18 @@ from matplotlib.patches import Patch
 from lab.report import style
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
 from lab.report.charts.contention_database import ROOM, above, arm_keys, draw_database
-from lab.report.contention import PROMISES, Point, load_of, pairs, points, word
+from lab.report.contention import (
+    PAGES,
+    PROMISES,
+    Point,
+    has_few,
+    is_crowded,
+    load_of,
+    pages_of,
+    pairs,
+    points,
+    word,
+)
 from lab.report.results import get
 from lab.report.words import NONE, TIMES, interval, listed, number, percent, sentence
 from lab.statistics import BAND
@@ -24,7 +35,10 @@ if TYPE_CHECKING:
 
 ARMS = ("database", "redis")
 HOLLOW = "#9AA3AB"
-"""Of what is drawn and not judged."""
+"""Of what is drawn and not judged, because the machine was crowded."""
+
+_FADED = 0.4
+"""What is drawn and not judged, because there are too few pages, keeps so much of its colour."""
 
 _PANELS = {False: "without the report", True: "while the report runs"}
 
@@ -54,7 +68,7 @@ def _panels(figure: Figure, found: dict[bool, list[Point]], room: float = 6) -> 
         axes.set_xlabel("requests/s; total CPU", size=9.5)
         axes.grid(axis="y")
         for index, one in enumerate(own):
-            if not one["judged"]:
+            if is_crowded(one):
                 axes.axvspan(index - 0.5, index + 0.5, color="#F4F5F6", lw=0, zorder=0)
     for axes in panels[1:]:
         axes.tick_params(axis="y", length=0)
@@ -75,7 +89,8 @@ def _has_intervals(found: Sequence[Point]) -> bool:
 def _marks(found: Sequence[Point], more: str) -> str:
     lines = "Lines: 95 % intervals from resampled blocks." if _has_intervals(found) else "Too few blocks for intervals."
     crowded = " Hollow and grey: 80 % of all CPU time in use or more; everything waits then, so nothing is judged."
-    return f"{more} {lines}{crowded if any(not one['judged'] for one in found) else ''}"
+    few = f" Faded: fewer than {PAGES} catalogue pages on an arm, too few to be judged."
+    return f"{more} {lines}{crowded if any(map(is_crowded, found)) else ''}{few if any(map(has_few, found)) else ''}"
 
 
 # --- the ratio -------------------------------------------------------------------------------------------------------
@@ -133,11 +148,11 @@ def _claim_line(run: Run) -> float | None:
 
 def _ratio(axes: Axes, index: int, point: Point) -> None:
     ratio, look = point["ratio"], style.look("database")
-    colour = look.colour if point["judged"] else HOLLOW
+    colour = HOLLOW if is_crowded(point) else style.shade(look.colour, _FADED if has_few(point) else 1)
     if ratio.get("low") is not None:
         axes.plot([index, index], [ratio["low"], ratio["high"]], color=colour, lw=3, solid_capstyle="round", zorder=3)
     axes.plot(
-        index, ratio["estimate"], look.marker, ms=10, mec=colour, mew=2, mfc=colour if point["judged"] else "white",
+        index, ratio["estimate"], look.marker, ms=10, mec=colour, mew=2, mfc="white" if is_crowded(point) else colour,
         zorder=4,
     )  # fmt: skip
     axes.annotate(
@@ -148,7 +163,9 @@ def _ratio(axes: Axes, index: int, point: Point) -> None:
 
 def ratio_title(every: Sequence[Point]) -> str:
     """Say at how many of the judged loads the catalogue is slower, faster, about the same, or too close to call."""
-    judged = [one for one in every if one["judged"]]
+    judged, few = [one for one in every if one["judged"]], [one for one in every if has_few(one)]
+    if not judged and few:
+        return f"Too few catalogue pages to say whether sessions in the database slow them: {pages_of(few)}, at most"
     if not judged:
         return "At every load 80 % of all CPU time or more was in use: nothing can be said about the catalogue's pages"
     by_word = {kind: [one for one in judged if word(one["ratio"]) == kind] for kind in ("slower", "faster")}
@@ -218,13 +235,15 @@ def _waits(axes: Axes, arm: str, found: list[Point], shift: float) -> None:
         value = _p95(one, arm)
         if value.get("low") is not None:
             axes.plot([place, place], [value["low"], value["high"]], color=look.colour, lw=3, alpha=0.45, zorder=2)
-        face = look.colour if one["judged"] else "white"
-        axes.plot(place, value["estimate"], look.marker, ms=8, mec=look.colour, mfc=face, mew=1.8, zorder=3)
+        colour = style.shade(look.colour, _FADED if has_few(one) else 1)
+        face = "white" if is_crowded(one) else colour
+        axes.plot(place, value["estimate"], look.marker, ms=8, mec=colour, mfc=face, mew=1.8, zorder=3)
 
 
 def latency_title(every: Sequence[Point]) -> str:
-    """Say how slow one page in twenty is at the highest judged load, and how much slower than at the lowest."""
-    plain = [one for one in every if one["judged"]]
+    """Say how slow one page in twenty is at the busiest judged load; of none, at the busiest that is not crowded."""
+    judged = [one for one in every if one["judged"]]
+    plain = judged or [one for one in every if has_few(one)]
     if not plain:
         return "No load left the machine room enough: whoever keeps the sessions, pages wait for a processor"
     last = max(plain, key=lambda one: float(one["cpu_share"]))
@@ -233,7 +252,9 @@ def latency_title(every: Sequence[Point]) -> str:
         f"1 catalogue page in 20 takes {number(values['database'], 1)} ms or longer with sessions in the database and "
         f"{number(values['redis'], 1)} ms in Redis, at {load_of(last)}"
     )
-    return text if len(plain) == 1 else f"{text}, the busiest load that is judged"
+    if not judged:
+        return f"{text}; too few pages to tell that from chance"
+    return text if len(judged) == 1 else f"{text}, the busiest load that is judged"
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
@@ -307,12 +328,12 @@ def _stack(axes: Axes, place: float, arm: str, shares: dict[str, float]) -> None
 
 
 def machine_title(every: Sequence[Point], limit: float) -> str:
-    """Say at which load the machine is full, and what PostgreSQL's part of it is at the busiest judged load."""
-    judged = [one for one in every if one["judged"]]
-    crowded = [one for one in every if not one["judged"]]
+    """Say at which load the machine is full, and what PostgreSQL's part of it is at the busiest that left it room."""
+    roomy = [one for one in every if not is_crowded(one)]
+    crowded = [one for one in every if is_crowded(one)]
     parts = []
-    if judged:
-        last = max(judged, key=lambda one: float(one["cpu_share"]))
+    if roomy:
+        last = max(roomy, key=lambda one: float(one["cpu_share"]))
         own = [_shares(last, arm).get("postgresql") for arm in ARMS]
         if all(own):
             parts.append(

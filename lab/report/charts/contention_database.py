@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from lab.report import style
 from lab.report.charts.chart import Caption, NothingToDraw
-from lab.report.contention import Point, load_of, points, waiting
+from lab.report.contention import Point, is_crowded, load_of, points, waiting
 from lab.report.results import get
 from lab.report.words import number, percent, sentence, size
 
@@ -115,7 +115,7 @@ def _panel(axes: Axes, title: str, figured: Callable[[Point, str], float | None]
             axes.plot([index, index], [value for _, value in both], color=style.FAINT, lw=3, zorder=1)
         for arm, value in both:
             look = style.look(arm)
-            face = look.colour if one["judged"] else "white"
+            face = "white" if is_crowded(one) else look.colour
             axes.plot(index, value, look.marker, ms=8, mec=look.colour, mfc=face, mew=1.6, zorder=3, clip_on=False)
             most = max(most, value)
     if title == _LOGARITHMIC:
@@ -151,7 +151,7 @@ def _row(point: Point) -> tuple[str, ...]:
 
 def database_title(every: Sequence[Point]) -> str:
     """Say how much more PostgreSQL does with the sessions in it, at the highest load without the report."""
-    plain = [one for one in every if not one["report"] and one["judged"]] or list(every)
+    plain = [one for one in every if not one["report"] and not is_crowded(one)] or list(every)
     last = plain[-1]
     parts = []
     for what, figured in (("CPU time", _cores), ("log", _log)):
