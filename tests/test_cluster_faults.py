@@ -279,6 +279,51 @@ def test_drained_without_affinity_a_server_gets_nothing(start):
         assert set(newcomers(cluster, 6)) == {"web-1", "web-2", "web-3"}
 
 
+def test_taken_out_a_server_gets_nobody_not_even_those_bound(start):
+    """Sticky: its shoppers go elsewhere and find no session there; back in the rotation it serves again."""
+    cluster = start("sticky")
+    shoppers = [requests.Session() for _ in range(6)]
+    bound = {shopper: add(shopper, cluster.url, "before") for shopper in shoppers}
+    cluster.take_out("web-2")
+    for shopper, at in bound.items():
+        moved = at == "web-2"
+        assert cart(shopper, cluster.url) == ([] if moved else ["before"])
+    assert set(newcomers(cluster, 6)) == {"web-1", "web-3"}
+    cluster.take_out("web-1", put_back="web-2")
+    assert set(newcomers(cluster, 6)) == {"web-2", "web-3"}
+    cluster.put_back("web-1")
+    assert set(newcomers(cluster, 6)) == {"web-1", "web-2", "web-3"}
+    for shopper in shoppers:
+        shopper.close()
+
+
+def test_the_last_server_is_not_taken_out(start):
+    """Drained ones do not count: nobody new would come to them."""
+    cluster = start("redis")
+    cluster.take_out("web-1")
+    cluster.drain("web-2")
+    with pytest.raises(LabError, match="web-3 is the last one that takes shoppers"):
+        cluster.take_out("web-3")
+    assert set(newcomers(cluster, 3)) == {"web-3"}
+    cluster.take_out("web-3", put_back="web-1")
+    assert set(newcomers(cluster, 3)) == {"web-1"}
+
+
+def test_a_renewed_server_has_told_its_peers_what_it_saved(start):
+    """All-to-all: it ends in peace, begins with empty memory, and has everybody's sessions before it serves."""
+    cluster = start("all-to-all", servers=2)
+    with requests.Session() as shopper:
+        for number in range(4):
+            add(shopper, cluster.url, f"n{number}")
+        before = cluster.servers[0].pid
+        for name in ("web-1", "web-2"):
+            cluster.take_out(name)
+            cluster.renew(name)
+            cluster.put_back(name)
+        assert cluster.servers[0].pid != before
+        assert cart(shopper, cluster.url) == ["n0", "n1", "n2", "n3"]
+
+
 def test_a_balancer_counts_on_over_a_change(start):
     """The access log loses no line of the old worker, and the new one's processes are known."""
     cluster = start("isolated")

@@ -12,7 +12,7 @@ from lab.report.words import NONE, listed, number, percent, sentence
 if TYPE_CHECKING:
     from lab.report.results import Run
 
-FAULTS = ("kill-server", "stop-server", "kill-redis", "kill-postgresql", "fill-redis")
+FAULTS = ("kill-server", "stop-server", "rolling-restart", "kill-redis", "kill-postgresql", "fill-redis")
 """The faults by name, in the order in which a run strikes."""
 
 QUESTION = "When something dies: who notices, what is gone, and for how long?"
@@ -22,6 +22,8 @@ WORDS = {
     "killed, stopped, or filled up; and put right again some seconds later.",
     "kill -9": "The process ends at once and says goodbye to nobody. What only its memory held is gone.",
     "stop (SIGSTOP)": "The process stands still. Its connections stay open, and others wait for answers in vain.",
+    "rolling restart": "What an update does: every server in turn is taken out of the balancer's rotation, finishes "
+    "what it has begun, ends, and comes back with empty memory.",
     "session": "What a shop remembers of one visitor between requests: who it is, and what lies in the cart. "
     "The browser keeps only a cookie that names it.",
     "alive, lost": "Alive: known to the shop right before the fault. Lost: the shopper, or all servers asked one by "
@@ -108,9 +110,15 @@ def _how(run: Run, facts: dict[str, Any], rows: list[Row]) -> str:
     if not rows:
         return f"Not struck in this run: {facts.get('left_out') or 'it did not get there'}."
     rate, servers, together = run.get("run", "rate_rps"), run.get("run", "servers"), facts.get("together") or 1
-    what = f"one of the {servers} servers of each strategy" if facts["target"] == "server" else "the engine of all"
+    what = _STRUCK.get(facts["target"], "the engine of all").format(servers=servers)
     load = f"all at once, {rate} requests/s in all" if together > 1 else f"one after another, {rate} requests/s each"
     return f"Struck: {what}. Clusters of their own for this fault, {load}."
+
+
+_STRUCK = {
+    "server": "one of the {servers} servers of each strategy",
+    "servers": "each of the {servers} servers of each strategy, one after the other",
+}
 
 
 def _row(arm: str, story: dict[str, Any]) -> Row:
@@ -163,20 +171,37 @@ def headline(run: Run) -> str:
     kept = (
         f"of {made} promises {counts['kept']} were kept, {counts['broken']} broken, {counts['not tested']} not tested"
     )
-    return " ".join(sentence(part) + "." for part in [*_killed(run), *_engines(run), kept])
+    return " ".join(sentence(part) + "." for part in [*_killed(run), *_restarted(run), *_engines(run), kept])
 
 
 def _killed(run: Run) -> list[str]:
-    told = stories(run.results, "kill-server")
+    found = _losses(run, "kill-server")
+    one_in = run.get("run", "servers")
+    fair = f" (one in {one_in} is {percent(1 / one_in)})" if found and found.some else ""
+    return [f"when one server died, {found.text}{fair}"] if found else []
+
+
+def _restarted(run: Run) -> list[str]:
+    found = _losses(run, "rolling-restart")
+    return [f"when all were restarted, one by one, {found.text}"] if found else []
+
+
+class _Losses(msgspec.Struct, frozen=True):
+    """Which strategies lost how much of their sessions, in words; and whether any did."""
+
+    text: str
+    some: bool
+
+
+def _losses(run: Run, fault: str) -> _Losses | None:
+    told = stories(run.results, fault)
     lost = {arm: story["sessions"] for arm, story in told.items() if story["sessions"] and story["sessions"]["alive"]}
     if not lost:
-        return []
+        return None
     shares = {arm: percent(one["lost"] / one["alive"]) for arm, one in lost.items() if one["lost"]}
     some = [f"{arm} lost {share} of its sessions" for arm, share in shares.items()]
     none = [arm for arm, one in lost.items() if not one["lost"]]
-    fair = f" (one in {run.get('run', 'servers')} is {percent(1 / run.get('run', 'servers'))})" if some else ""
-    parts = [*some, *([f"{listed(none)} lost none"] if none else [])]
-    return [f"when one server died, {', '.join(parts)}{fair}"] if parts else []
+    return _Losses(", ".join([*some, *([f"{listed(none)} lost none"] if none else [])]), bool(some))
 
 
 def _engines(run: Run) -> list[str]:

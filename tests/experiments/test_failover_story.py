@@ -154,7 +154,7 @@ class TestSessions:
             *(view([], 13, shopper=name, session=None) for name in "abc"),
             view([], 13, shopper="d"),
         ]
-        found = story.sessions(story.fates(history, MARKS), MARKS, victim="web-2", servers=4)
+        found = story.sessions(story.fates(history, MARKS), MARKS, victim="web-2", struck_share=1 / 4)
         assert (found["alive"], found["lost"], found["on_victim"], found["lost_elsewhere"]) == (4, 3, 1, 2)
         assert found["expected_share"] == 0.25
         assert found["share"]["estimate"] == pytest.approx(3 / 4)
@@ -164,7 +164,9 @@ class TestSessions:
         late = [request("login", 9.7, server="web-2", cart=[]), view([], 13, session=None)]
         early = [request("login", 7, server="web-2", cart=[], shopper="s2"), view([], 13, session=None, shopper="s2")]
         elsewhere = [request("login", 9.7, cart=[], shopper="s3"), view([], 13, session=None, shopper="s3")]
-        found = story.sessions(story.fates([*late, *early, *elsewhere], MARKS), MARKS, victim="web-2", servers=2)
+        found = story.sessions(
+            story.fates([*late, *early, *elsewhere], MARKS), MARKS, victim="web-2", struck_share=1 / 2
+        )
         assert (found["lost"], found["lost_before_last_second"]) == (3, 2)
 
 
@@ -307,5 +309,5 @@ class TestTime:
 def test_the_control_is_told_without_sessions_and_writes():
     """Under `isolated` they come and go without any fault."""
     history = [add("a", 5), view([], 11), final([])]
-    assert story.tell(history, MARKS, victim="web-2", servers=2, control=True)["sessions"] is None
-    assert story.tell(history, MARKS, victim="web-2", servers=2)["sessions"]["alive"] == 1
+    assert story.tell(history, MARKS, victim="web-2", struck_share=1 / 2, control=True)["sessions"] is None
+    assert story.tell(history, MARKS, victim="web-2", struck_share=1 / 2)["sessions"]["alive"] == 1

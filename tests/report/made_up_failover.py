@@ -1,6 +1,6 @@
 """A made-up failover run: plausible requests of a few shoppers, told, judged and written as a real run would be.
 
-No number here was measured. Under `sticky` a struck server takes its sessions along, under `redis` Redis's death fails
+No number here was measured. Under `sticky` struck servers take their sessions along, under `redis` Redis's death fails
 every request, under `database` PostgreSQL's; a run that is `opposite` has it the other way round.
 """
 
@@ -63,7 +63,8 @@ def _struck(arm: str, strategy: str, fault: str, opposite: bool) -> Any:
     start = 100 * SECOND
     end = start + (BEFORE + HOLD + AFTER) * SECOND
     marks = Marks(start, start + BEFORE * SECOND, start + (BEFORE + HOLD) * SECOND, end)
-    loses = (strategy == "sticky") != opposite and fault in {"kill-server", "stop-server"}
+    struck = {"kill-server": {"web-2"}, "stop-server": {"web-2"}, "rolling-restart": set(SERVERS)}.get(fault, set())
+    loses = struck if (strategy == "sticky") != opposite else set()
     owner = {"kill-redis": "redis", "fill-redis": "redis", "kill-postgresql": "database"}.get(fault)
     down = strategy == owner and not opposite
     refused = frozenset({"add"} if fault == "fill-redis" else {"add", "view"}) if down else frozenset()
@@ -76,7 +77,7 @@ class _Shop:
     """Shoppers who add and look in turn, four times a second each, while something happens to their shop."""
 
     def __init__(
-        self, arm: str, strategy: str, marks: Marks, *, loses: bool, refused: frozenset[str], catalogue: bool
+        self, arm: str, strategy: str, marks: Marks, *, loses: set[str], refused: frozenset[str], catalogue: bool
     ) -> None:
         self._common = {"arm": arm, "strategy": strategy, "scenario": "failover", "tab": 0}
         self._marks, self._loses, self._refused, self._catalogue = marks, loses, refused, catalogue
@@ -95,7 +96,7 @@ class _Shop:
         for step in range(4 * (BEFORE + HOLD + AFTER)):
             at = self._marks.start_ns + step * SECOND // 4 + SECOND // 50
             during = self._marks.struck_ns <= at < self._marks.repaired_ns
-            if self._loses and server == "web-2" and at >= self._marks.struck_ns and session.endswith("first"):
+            if server in self._loses and at >= self._marks.struck_ns and session.endswith("first"):
                 session, cart = f"{name}-second", []
             f = ("add", "view", "view", "product")[step % 4]
             error = ORIGIN if during and not self._catalogue and f in {"add", "product"} else None

@@ -86,7 +86,7 @@ def test_text_never_leaves_the_picture(told):
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(style.SETTINGS)
-        for name in ("sessions-lost", "timeline-kill-postgresql", "recovery", "waiting"):
+        for name in ("sessions-lost", "timeline-kill-postgresql", "timeline-rolling-restart", "recovery", "waiting"):
             figure, _ = charts.compose(told("usual"), name)
             FigureCanvasAgg(figure).draw()
             for box in [text.get_window_extent() for text in figure.texts] + [a.get_tightbbox() for a in figure.axes]:
@@ -116,6 +116,7 @@ def test_the_headline_says_who_lost_what(told):
     assert "sticky lost 25 % of its sessions" in failover.headline(told("usual"))
     assert "When Redis died, redis failed for" in failover.headline(told("usual"))
     opposite = failover.headline(told("opposite"))
+    assert "When all were restarted, one by one, sticky lost 100 % of its sessions" in failover.headline(told("usual"))
     assert "sticky lost none" in opposite
     assert "redis lost 25 % of its sessions" in opposite
 
@@ -160,6 +161,17 @@ class TestTitles:
             "Sticky lost up to 25 % of its sessions (1 in 4 is 25 %); redis lost none"
         )
         assert drawn.sessions_title({"kill-server": {"redis": kept}}, 4) == "No fault cost any strategy a session"
+
+    def test_sessions_of_a_rolling_restart_are_told_apart(self):
+        """One in so many is the measure of one server's death alone."""
+        lost, all_lost, kept = {"lost": 10, "alive": 40}, {"lost": 40, "alive": 40}, {"lost": 0, "alive": 40}
+        both = {"kill-server": {"sticky": lost, "redis": kept}, "rolling-restart": {"sticky": all_lost, "redis": kept}}
+        assert drawn.sessions_title(both, 4) == (
+            "Sticky lost up to 25 % of its sessions (1 in 4 is 25 %), 100 % in a rolling restart; redis lost none"
+        )
+        assert drawn.sessions_title({"rolling-restart": {"sticky": all_lost, "redis": kept}}, 4) == (
+            "Sticky lost 100 % of its sessions in a rolling restart; redis lost none"
+        )
 
     @pytest.mark.parametrize(
         ("failed", "expected"),

@@ -3,8 +3,8 @@
 Four parts, as in every experiment: the question, the arms, the procedure, the findings.
 
 Each fault has clusters of its own, fresh ones, so that what is lost in the end was lost by that fault. A fault of an
-engine hits all clusters at once, since they share it; a fault of a server hits one cluster after another, each alone
-under the whole load, or all at once in a quick run.
+engine hits all clusters at once, since they share it, and all are restarted at once; a fault of a server hits one
+cluster after another, each alone under the whole load, or all at once in a quick run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import requests
 
 from lab.cluster import ClusterSpec, Lab
 from lab.errors import LabError
-from lab.experiments.failover.faults import FAULTS, STOPPED_SECONDS, Fault
+from lab.experiments.failover.faults import FAULTS, Fault
 from lab.experiments.failover.findings import assemble
 from lab.experiments.failover.story import Marks
 from lab.measuring import scenarios
@@ -65,7 +65,7 @@ class Size(msgspec.Struct, frozen=True):
 
     Attributes:
         before: steady load before the stroke.
-        hold: from the stroke to the repair; a stopped server stands still for `STOPPED_SECONDS`.
+        hold: from the stroke to the repair, where the fault does not say how long.
         after: from then to the end of the load, the repair included.
         shoppers: of each cluster.
         together: whether a fault of a server hits all clusters at once.
@@ -112,7 +112,7 @@ def arms(chosen: Settings, fault: Fault) -> list[ClusterSpec]:
 
 def faults(chosen: Settings) -> list[Fault]:
     """List the faults to strike: those of Redis only where a strategy needs it."""
-    needed = {engine for name in chosen.strategies for engine in find(name).needs} | {"server", "postgresql"}
+    needed = {engine for name in chosen.strategies for engine in find(name).needs} | {"server", "servers", "postgresql"}
     return [fault for fault in FAULTS.values() if fault.target in needed]
 
 
@@ -199,8 +199,8 @@ def _live_through(
     """Run clusters under steady load, strike, repair, and look at every cart when all is well again."""
     size = chosen.lengths
     each_rps = chosen.rate / len(specs)
-    hold_seconds = STOPPED_SECONDS if fault.name == "stop-server" else size.hold
-    seconds = size.before + hold_seconds + size.after
+    hold_seconds = size.hold if fault.hold_seconds is None else fault.hold_seconds
+    seconds = size.before + fault.seconds_per_server * chosen.servers + hold_seconds + size.after
     with bench.clusters(specs) as clusters:
         measured.learn(bench.lab, next(iter(clusters.values())))
         shoppers = {"shoppers": size.shoppers, "seed": chosen.seed}

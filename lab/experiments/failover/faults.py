@@ -1,4 +1,4 @@
-"""What is done to a running shop: five faults, each struck and repaired the same way every time."""
+"""What is done to a running shop: six faults, each struck and repaired the same way every time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import redis
 from lab.cluster import Cluster, Lab
 from lab.errors import LabError
 
-Target = Literal["server", "redis", "postgresql"]
+Target = Literal["server", "servers", "redis", "postgresql"]
 Strike = Callable[[Lab, Sequence[Cluster]], AbstractContextManager[None]]
 
 VICTIM = "web-2"
@@ -22,6 +22,10 @@ VICTIM = "web-2"
 
 STOPPED_SECONDS = 3.0
 """How long a server stands still: longer than the balancer waits for an answer."""
+
+RENEWAL_SECONDS = 1.5
+"""About how long it takes to renew one server of many, under load: most of it is the balancer's farewell to idle
+connections (`lab/engines/nginx.py`)."""
 
 ROOM_BYTES = 4 * 1024 * 1024
 """How far `maxmemory` lies above what Redis holds before it is filled."""
@@ -41,10 +45,12 @@ class Fault(msgspec.Struct, frozen=True):
     Attributes:
         name: as it stands in files.
         title: what is done, in a few words.
-        target: what is struck: a server of each cluster, or an engine that all clusters share.
+        target: what is struck: a server of each cluster, all of its servers, or an engine that all clusters share.
         during: what to call the time between stroke and repair.
         strike: does it; the end of its context repairs it. Where the context fails, only what would keep others from
             ending is repaired.
+        hold_seconds: from the stroke to the repair; None where the size of the run says how long.
+        seconds_per_server: about how long the stroke itself takes, for each server of a cluster.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Fault(msgspec.Struct, frozen=True):
     target: Target
     during: str
     strike: Strike
+    hold_seconds: float | None = None
+    seconds_per_server: float = 0.0
 
 
 @contextmanager
@@ -70,6 +78,17 @@ def stop_server(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
         yield
     finally:
         _everywhere(clusters, lambda cluster: cluster.resume(VICTIM))
+
+
+@contextmanager
+def rolling_restart(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
+    """Renew all servers of each cluster, one after the other, as an update does; nothing is left to be repaired.
+
+    Each is taken out of the balancer's rotation, answers what it has begun, and ends; a fresh process with empty memory
+    takes its place, and goes into the rotation when it says that it serves.
+    """
+    _everywhere(clusters, _roll)
+    yield
 
 
 @contextmanager
@@ -108,12 +127,19 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault("kill-server", "kill -9 one server, restart it", "server", "dead", kill_server),
-        Fault("stop-server", f"stop one server for {STOPPED_SECONDS:g} s", "server", "stopped", stop_server),
+        Fault(
+            "stop-server", f"stop one server for {STOPPED_SECONDS:g} s", "server", "stopped", stop_server,
+            hold_seconds=STOPPED_SECONDS,
+        ),
+        Fault(
+            "rolling-restart", "restart every server, one by one", "servers", "restarting", rolling_restart,
+            hold_seconds=0.0, seconds_per_server=RENEWAL_SECONDS,
+        ),
         Fault("kill-redis", "kill -9 Redis, restart it", "redis", "down", kill_redis),
         Fault("kill-postgresql", "kill -9 PostgreSQL, restart it", "postgresql", "down", kill_postgresql),
         Fault("fill-redis", "fill Redis to maxmemory", "redis", "full", fill_redis),
     )
-}
+}  # fmt: skip
 """Every fault, in the order in which a run strikes."""
 
 
@@ -167,6 +193,17 @@ class _Filler:
             return False
         self._count += 1
         return True
+
+
+def _roll(cluster: Cluster) -> None:
+    """Renew the servers of a cluster; one goes back into the rotation in the moment in which the next one leaves it."""
+    renewed: str | None = None
+    for server in cluster.servers:
+        cluster.take_out(server.name, put_back=renewed)
+        cluster.renew(server.name)
+        renewed = server.name
+    if renewed:
+        cluster.put_back(renewed)
 
 
 def _redis(lab: Lab) -> Any:

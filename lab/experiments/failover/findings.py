@@ -75,8 +75,9 @@ def _arm(arm: str, measured: Measured) -> dict[str, Any]:
 def _story(struck: Struck, servers: int) -> dict[str, Any]:
     fault = FAULTS[struck.fault]
     victim = VICTIM if fault.target == "server" else None
+    share = {"server": 1 / servers, "servers": 1.0}.get(fault.target)
     control = struck.strategy == CONTROL
-    story = tell(struck.operations, struck.marks, victim=victim, servers=servers, control=control)
+    story = tell(struck.operations, struck.marks, victim=victim, struck_share=share, control=control)
     return {
         **story,
         "peer_timeouts": struck.peer_timeouts,

@@ -194,20 +194,21 @@ def _is_lost(session: str, later: Sequence[Operation]) -> bool | None:
     return True if answered else lost
 
 
-def sessions(found: Sequence[Fate], marks: Marks, *, victim: str | None, servers: int) -> dict[str, Any]:
+def sessions(found: Sequence[Fate], marks: Marks, *, victim: str | None, struck_share: float | None) -> dict[str, Any]:
     """Count what became of the sessions.
 
     Args:
         found: see `fates`.
         marks: when things happened.
-        victim: the server that was struck; None for an engine.
-        servers: how many there are; of a server's death, one in so many is expected to be lost where only it knew.
+        victim: the server that was struck; None where it was all of them, or an engine.
+        struck_share: the part of all servers that was struck; None for an engine. Where only a server knows a session,
+            so large a part of them is expected to be lost.
 
     Returns:
         `alive` (those of which something is known afterwards), `lost`, `share` with its interval, `undecided`;
         `on_victim`, those for which the victim had answered last; `lost_elsewhere`, those lost for which another had;
         `lost_before_last_second`, those lost whose login was not acknowledged by the victim just before its death;
-        `expected_share`, 1/N, for a server.
+        `expected_share`, which is `struck_share`.
     """
     decided = [fate for fate in found if fate.lost is not None]
     lost = [fate for fate in decided if fate.lost]
@@ -220,7 +221,7 @@ def sessions(found: Sequence[Fate], marks: Marks, *, victim: str | None, servers
         "on_victim": sum(fate.server == victim for fate in decided) if victim else None,
         "lost_elsewhere": sum(fate.server != victim for fate in lost),
         "lost_before_last_second": sum(not _in_last_second(fate.signed_in, victim, marks) for fate in lost),
-        "expected_share": 1 / servers if victim else None,
+        "expected_share": struck_share,
     }
 
 
@@ -368,15 +369,20 @@ def _kind(operation: Operation, wrong: Collection[int]) -> str:
 
 
 def tell(
-    operations: Sequence[Operation], marks: Marks, *, victim: str | None, servers: int, control: bool = False
+    operations: Sequence[Operation],
+    marks: Marks,
+    *,
+    victim: str | None,
+    struck_share: float | None,
+    control: bool = False,
 ) -> dict[str, Any]:
     """Tell what a fault did to a cluster: all of the above.
 
     Args:
         operations: every request of the cluster, warm-up and final views included.
         marks: when things happened.
-        victim: the server that was struck; None for an engine.
-        servers: how many there are.
+        victim: the server that was struck; None where it was all of them, or an engine.
+        struck_share: the part of all servers that was struck; None for an engine.
         control: sessions come and go without any fault, so that nothing is said about them.
     """
     load = [op for op in operations if op.phase == "main"]
@@ -393,7 +399,7 @@ def tell(
         "lasted_seconds": (marks.repaired_ns - marks.struck_ns) / _SECOND,
         "load_seconds": (marks.end_ns - marks.start_ns) / _SECOND,
         "failures": failures(load, marks),
-        "sessions": None if control else sessions(found, marks, victim=victim, servers=servers),
+        "sessions": None if control else sessions(found, marks, victim=victim, struck_share=struck_share),
         "writes": None if control else writes(shoppers, found, marks, victim=victim),
         "views_during": views_during(load, marks),
         "answers": answers(load, judged, wrong, marks),

@@ -35,6 +35,7 @@ _MOST_NAMED = 3
 _PANEL_TITLES = {
     "kill-server": "server killed",
     "stop-server": "server stopped",
+    "rolling-restart": "all restarted",
     "kill-redis": "Redis killed",
     "kill-postgresql": "PostgreSQL killed",
     "fill-redis": "Redis full",
@@ -88,8 +89,8 @@ def draw_sessions(run: Run, figure: Figure) -> Caption:
     servers = run.get("run", "servers")
     return Caption(
         sessions_title(told, servers),
-        "Dots at the left edge lost nothing. In the panels of a server the dashed line is what that server's share of "
-        "the sessions would be.",
+        "Dots at the left edge lost nothing. Where servers were struck, the dashed line is their share of all servers: "
+        "what is lost where nobody else knows a session.",
         f"{servers} servers; sessions that were alive when the fault was struck, and what became of them",
         "Dots: share of the live sessions that were gone in the end; lines: 95 % intervals (Wilson). Without the "
         "control, whose sessions come and go without any fault.",
@@ -134,20 +135,28 @@ def _lost(sessions: dict[str, Any] | None) -> str:
 
 def sessions_title(told: Mapping[str, Mapping[str, dict[str, Any]]], servers: int | None) -> str:
     """Say which strategies lost sessions by which fault, and which lost none by any."""
-    worst: dict[str, tuple[float, str]] = {}
-    for fault, found in told.items():
-        for arm, one in found.items():
-            worst[arm] = max(
-                worst.get(arm, (0.0, fault)), (one["lost"] / one["alive"], fault), key=lambda pair: pair[0]
-            )
-    losers = [arm for arm, (share, _) in worst.items() if share]
+    lost = {
+        arm: {fault: found[arm]["lost"] / found[arm]["alive"] for fault, found in told.items() if arm in found}
+        for arm in dict.fromkeys(arm for found in told.values() for arm in found)
+    }
+    losers = [arm for arm, shares in lost.items() if any(shares.values())]
     if not losers:
         return "No fault cost any strategy a session"
-    parts = [f"{arm} lost up to {percent(worst[arm][0])} of its sessions" for arm in losers[:_MOST_NAMED]]
-    spared = [arm for arm in worst if arm not in losers]
-    end = f"; {listed(spared)} lost none" if spared else ""
+    parts = [_worst(arm, lost[arm], servers if arm == losers[0] else None) for arm in losers[:_MOST_NAMED]]
+    spared = [arm for arm in lost if arm not in losers]
+    return sentence(f"{'; '.join(parts)}{f'; {listed(spared)} lost none' if spared else ''}")
+
+
+def _worst(arm: str, shares: Mapping[str, float], servers: int | None) -> str:
+    """Say what an arm lost at most: by a restart of all servers, and by anything else; beside it, one in so many."""
+    restart = shares.get("rolling-restart", 0.0)
+    other = max((share for fault, share in shares.items() if fault != "rolling-restart"), default=0.0)
     fair = f" (1 in {servers} is {percent(1 / servers)})" if servers else ""
-    return sentence(f"{listed(parts)}{fair}{end}")
+    if not other:
+        return f"{arm} lost {percent(restart)} of its sessions in a rolling restart"
+    return f"{arm} lost up to {percent(other)} of its sessions{fair}" + (
+        f", {percent(restart)} in a rolling restart" if restart else ""
+    )
 
 
 # --- over time -------------------------------------------------------------------------------------------------------
