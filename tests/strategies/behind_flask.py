@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import flask
 import pytest
-from conformance import at_once, wait_until
+from waiting import at_once, wait_until
 
 from strategies.session import Identity
 from strategies.session_interface import ServerSideSessions, _write_cookie, short_hash

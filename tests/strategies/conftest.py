@@ -1,4 +1,4 @@
-"""One factory for all stores: `open_store`. A test class says which strategy it opens in its attribute `strategy`."""
+"""Stores: of each kind in turn (`store`), or of the strategy that a test class names (`open_store`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,40 @@ import signal
 import msgspec
 import psutil
 import pytest
+from behind_flask import Shop
 
 import strategies
 from lab.engines.keeper import Keeper
 from strategies.contract import StoreSettings
+from strategies.local import LocalStore
+
+
+@pytest.fixture(scope="module", params=["isolated", "database", "redis"])
+def store(request):
+    """Return a store of each kind in turn, for what a Flask developer sees alike on all."""
+    needs = strategies.find(request.param).needs
+    urls = {
+        "redis_url": request.getfixturevalue("redis_url") if "redis" in needs else None,
+        "database_url": request.getfixturevalue("database_url") if "postgresql" in needs else None,
+    }
+    settings = StoreSettings(namespace=f"flask_{secrets.token_hex(6)}", **urls)
+    store = strategies.load_store_class(request.param).open(settings)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def memory():
+    """Return a store in memory, for what no store has a say in."""
+    store = LocalStore.open(StoreSettings())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def shop(memory):
+    """Return a shop with its sessions in memory."""
+    return Shop(memory)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import time
 
 import pytest
 from behind_flask import Shop
-from conformance import SECRET_HASH, at_once, begin, new_handle, packed, shown, wait_until
+from records import SECRET_HASH, begin, new_handle, packed, shown
+from waiting import at_once, wait_until
 
 from strategies.contract import Changes, NewSession, StoreUnavailable
 

@@ -9,7 +9,7 @@ import socket
 import threading
 
 import redis
-from conformance import wait_until
+from waiting import wait_until
 
 from lab.engines.nginx import Nginx
 from lab.engines.ports import free_port, on_free_port

@@ -1,7 +1,10 @@
 """The five strategies keep the contract: each class lists what its store can do."""
 
 from behind_flask import BehindFlask, BehindFlaskBlob, BehindFlaskShared, BehindFlaskVersioned
-from conformance import Alone, Compares, Ends, Keeps, Merges, Shared
+from conformance import Keeps
+from conformance_ends import Ends
+from conformance_servers import Alone, Shared
+from conformance_writers import Compares, Merges
 
 
 class TestIsolated(Keeps, Merges, Compares, Ends, Alone, BehindFlask, BehindFlaskBlob, BehindFlaskVersioned):

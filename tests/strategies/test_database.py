@@ -10,9 +10,10 @@ import msgspec
 import psycopg
 import pytest
 from behind_flask import Shop
-from conformance import SECRET_HASH, at_once, begin, canonical, new_handle, packed, shown, wait_until
 from faults import EngineFails, open_when_up
 from hypothesis import strategies as st
+from records import SECRET_HASH, begin, canonical, new_handle, packed, shown
+from waiting import at_once, wait_until
 
 from lab.engines.postgresql import PostgreSQL
 from strategies.contract import Changes, NewSession, StoreSettings, StoreUnavailable

@@ -11,8 +11,9 @@ import time
 import msgspec
 import psycopg
 import pytest
-from conformance import SECRET_HASH, begin, new_handle, packed, shown, wait_until
 from faults import answers, open_when_up
+from records import SECRET_HASH, begin, new_handle, packed, shown
+from waiting import wait_until
 
 from lab.engines.postgresql import PostgreSQL
 from strategies.contract import Changes, NewSession, StoreUnavailable

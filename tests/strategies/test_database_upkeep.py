@@ -9,8 +9,9 @@ import threading
 
 import psycopg
 import pytest
-from conformance import SECRET_HASH, at_once, begin, new_handle, packed, shown, wait_until
 from faults import open_when_up
+from records import SECRET_HASH, begin, new_handle, packed, shown
+from waiting import at_once, wait_until
 
 from lab.engines.postgresql import PostgreSQL
 from strategies import database

@@ -9,9 +9,9 @@ import flask
 import msgspec
 import pytest
 from behind_flask import Shop, cookie_of
-from conformance import canonical
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from records import canonical
 from werkzeug.test import Client
 
 from strategies.clock import HybridClock

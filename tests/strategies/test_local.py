@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conformance import SECRET_HASH, begin, packed, shown, wait_until
+from records import SECRET_HASH, begin, packed, shown
+from waiting import wait_until
 
 from strategies.contract import Changes, NewSession, SessionGone, StoreSettings
 from strategies.local import LocalStore

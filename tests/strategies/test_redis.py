@@ -9,9 +9,10 @@ import socket
 import pytest
 import redis
 from behind_flask import Shop
-from conformance import SECRET_HASH, at_once, begin, new_handle, packed, shown, wait_until
 from faults import EngineFails, open_when_up
+from records import SECRET_HASH, begin, new_handle, packed, shown
 from redis_servers import Address, launch_redis
+from waiting import at_once, wait_until
 
 from lab.engines.redis import Redis
 from strategies.contract import Changes, NewSession, SessionGone, StoreSettings, StoreUnavailable

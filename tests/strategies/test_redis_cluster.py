@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
-from conformance import Compares, Keeps, Merges, Shared, begin, new_handle, packed, shown, wait_until
+from conformance import Keeps
+from conformance_servers import Shared
+from conformance_writers import Compares, Merges
 from faults import answers
+from records import begin, new_handle, packed, shown
 from redis_servers import RedisCluster
+from waiting import wait_until
 
 from strategies.contract import Changes, SessionConflict, StoreSettings, StoreUnavailable
 from strategies.redis import RedisStore

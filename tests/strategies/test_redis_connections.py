@@ -11,9 +11,9 @@ import threading
 
 import pytest
 import redis
-from conformance import at_once, wait_until
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from waiting import at_once, wait_until
 
 from strategies.redis_connections import Connections
 

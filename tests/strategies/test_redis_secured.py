@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 from certificate import make_certificate
-from conformance import Keeps, Shared, begin, packed, shown, wait_until
+from conformance import Keeps
+from conformance_servers import Shared
+from records import begin, packed, shown
 from redis_servers import TlsProxy, launch_redis
+from waiting import wait_until
 
 from strategies.contract import Changes, StoreSettings, StoreUnavailable
 from strategies.redis import RedisStore

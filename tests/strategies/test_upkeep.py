@@ -6,7 +6,7 @@ import itertools
 import threading
 
 import pytest
-from conformance import wait_until
+from waiting import wait_until
 
 from strategies.contract import StoreUnavailable
 from strategies.upkeep import Sweeper

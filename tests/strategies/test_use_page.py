@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conformance import wait_until
+from waiting import wait_until
 
 import strategies
 from strategies import contract
