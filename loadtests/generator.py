@@ -7,30 +7,28 @@ what makes the generator's CPU time a figure. Start it through `client.Generator
 from __future__ import annotations
 
 import gc
-import os
-import resource
 import signal
 import sys
 import time
-from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import gevent
 import msgspec
 
 from loadtests.answers import Exchange, operation
+from loadtests.process import allow_connections, end_with_parent, own_stdout
 from loadtests.shoppers import SECOND_NS, Arm, Walk
 from loadtests.wire import Command, Failure, FinalViews, LoadError, Open, Report, Run, read, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from loadtests.plans import Plan
     from loadtests.recorder import Operation
 
 LEAD_SECONDS = 0.02
 """Time between spawning the shoppers and the plan's time zero, so that the first of them is not late."""
-
-MOST_FILES = 10_000
-"""Open files that the generator asks for; more than any experiment has tabs."""
 
 
 class Generator:
@@ -39,6 +37,7 @@ class Generator:
     def __init__(self) -> None:
         self.arms: dict[str, Arm] = {}
         self.operations = 0
+        self._opened = 0
 
     def do(self, command: Command) -> Report:
         """Carry out one command.
@@ -48,7 +47,8 @@ class Generator:
         """
         match command:
             case Open(target):
-                self.arms[target.arm] = Arm(target, len(self.arms))
+                self.arms[target.arm] = Arm(target, self._opened)
+                self._opened += 1
                 return Report()
             case Run(plans):
                 return self._run(plans)
@@ -60,25 +60,28 @@ class Generator:
             raise LoadError(f"arm {name!r} is not open")
         return self.arms[name]
 
-    def _run(self, plans: list[tuple[str, Plan]]) -> Report:
-        walks = [walk for arm, plan in plans for walk in self._arm(arm).walks(plan)]
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        try:
-            began_ns, cpu_seconds = time.monotonic_ns(), time.process_time()
-            start_ns = began_ns + round(LEAD_SECONDS * SECOND_NS)
-            _join([gevent.spawn(walk.run, start_ns) for walk in walks])
-            cpu_seconds = time.process_time() - cpu_seconds
-            wall_seconds = (time.monotonic_ns() - began_ns) / SECOND_NS
-        finally:
-            gc.enable()
-            gc.unfreeze()
-        return self._report(plans, walks, cpu_seconds, wall_seconds)
+    def walks(self, plans: Sequence[tuple[str, Plan]]) -> list[Walk]:
+        """Share plans out among the tabs of their arms.
 
-    def _report(
-        self, plans: list[tuple[str, Plan]], walks: list[Walk], cpu_seconds: float, wall_seconds: float
+        Raises:
+            LoadError: if an arm is unknown.
+        """
+        return [walk for arm, plan in plans for walk in self._arm(arm).walks(plan)]
+
+    def _run(self, plans: list[tuple[str, Plan]]) -> Report:
+        walks = self.walks(plans)
+        with undisturbed():
+            cpu_seconds, wall_seconds = replay(walks, time.monotonic_ns() + round(LEAD_SECONDS * SECOND_NS))
+        return self.report(plans, walks, cpu_seconds, wall_seconds)
+
+    def report(
+        self, plans: Sequence[tuple[str, Plan]], walks: Sequence[Walk], cpu_seconds: float, wall_seconds: float
     ) -> Report:
+        """Say what the walks did, and see that it is all that was planned.
+
+        Raises:
+            LoadError: if something was not sent or not recorded.
+        """
         done = [(exchange, walk.arm, walk.plan) for walk in walks for exchange in walk.exchanges]
         retries = sum(walk.retries for walk in walks)
         omitted = sum(walk.omitted for walk in walks)
@@ -119,6 +122,26 @@ class Generator:
         return Report(operations=self._record(done), scheduled=len(done), sent=len(done))
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Collect garbage now, and none while the context lasts."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def replay(walks: Sequence[Walk], start_ns: int) -> tuple[float, float]:
+    """Walk all walks from a time of the monotonic clock on; return the CPU time and the time that it took, in s."""
+    began_ns, cpu_seconds = time.monotonic_ns(), time.process_time()
+    _join([gevent.spawn(walk.run, start_ns) for walk in walks])
+    return time.process_time() - cpu_seconds, (time.monotonic_ns() - began_ns) / SECOND_NS
+
+
 def _join(greenlets: list[gevent.Greenlet]) -> None:
     try:
         gevent.joinall(greenlets, raise_error=True)
@@ -126,33 +149,14 @@ def _join(greenlets: list[gevent.Greenlet]) -> None:
         gevent.killall(greenlets)
 
 
-def _own_stdout() -> IO[bytes]:
-    """Keep stdout for answers alone: whatever prints from now on goes to the log."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return answers
-
-
-def _end_with_parent() -> None:
-    """End in the midst of a run if the lab is gone: until it has its answer, only its end makes stdin readable."""
-    gevent.get_hub().loop.io(0, 1, ref=False).start(os._exit, 1)
-
-
-def _allow_connections() -> None:
-    """Raise the limit of open files as far as it goes: some systems start with 256, and each tab holds a connection."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if 0 < hard < MOST_FILES else MOST_FILES, hard))
-
-
 def main() -> None:
     """Serve commands until stdin ends."""
-    _allow_connections()
+    allow_connections()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the lab's to handle
-    answers = _own_stdout()
+    answers = own_stdout()
     decoder = msgspec.msgpack.Decoder(Command)
     generator = Generator()
-    _end_with_parent()
+    end_with_parent()
     while (packed := read(sys.stdin.buffer)) is not None:
         try:
             reply: Report | Failure = generator.do(decoder.decode(packed))

@@ -81,7 +81,7 @@ Reply = Report | Failure
 _encoder = msgspec.msgpack.Encoder()
 
 
-def write(stream: IO[bytes], message: Command | Reply) -> None:
+def write(stream: IO[bytes], message: msgspec.Struct) -> None:
     """Send one message."""
     packed = _encoder.encode(message)
     stream.write(_LENGTH.pack(len(packed)) + packed)
