@@ -22,9 +22,10 @@ from lab.engines import ports, redis, user
 from lab.errors import DiskFull, EngineFailed, LabError, PortsExhausted, ServerFailed
 from strategies import STRATEGIES, UnknownStrategy
 from strategies.contract import UnsupportedPolicy
+from tests.cluster.shopping import add, cart, served_by
 from tests.processes import alive, sockets
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SERVERS = 3
 SPECS = [ClusterSpec(name=name, strategy=name, servers=SERVERS) for name in STRATEGIES]
 SPECS += [
@@ -34,41 +35,18 @@ SPECS += [
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """One lab for this module."""
-    with Lab(tmp_path_factory.mktemp("run")) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
 def clusters(lab):
     """One cluster of each kind, by name."""
-    return {cluster.spec.name: cluster for cluster in lab.start(*SPECS)}
+    clusters = lab.start(*SPECS)
+    yield {cluster.spec.name: cluster for cluster in clusters}
+    for cluster in clusters:
+        lab.stop(cluster)
 
 
 @pytest.fixture(params=[spec.name for spec in SPECS])
 def cluster(request, clusters):
     """Each cluster in turn."""
     return clusters[request.param]
-
-
-def add(shopper, url, token):
-    """Put something into the cart."""
-    answer = shopper.post(f"{url}/api/cart", json={"token": token, "product": 1, "quantity": 1}, timeout=5)
-    answer.raise_for_status()
-    return answer
-
-
-def cart(shopper, url):
-    """Return the tokens in the cart."""
-    answer = shopper.get(f"{url}/api/cart", timeout=5)
-    answer.raise_for_status()
-    return [line["token"] for line in answer.json()["cart"]]
-
-
-def served_by(answer):
-    """Return who answered."""
-    return answer.headers["X-Served-By"]
 
 
 def test_every_server_serves_and_the_balancer_reaches_each(cluster):
