@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from lab import claims
-from lab.measuring.runs import durability, machine, now, versions
+from lab.measuring.runs import carry_out, durability, machine, now, versions
 from lab.report.results import SCHEMA, Results
+from strategies import STRATEGIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from rich.console import Console
+
     from lab.cluster import Cluster, Lab
+    from lab.measuring.runs import Steps
 
 CONTROL = "isolated"
 """The strategy that shows the problem: it serves empty carts, so its latency is compared with nobody's."""
@@ -64,6 +70,46 @@ class Facts:
     def end(self) -> None:
         """Note how long the run took."""
         self.seconds = time.monotonic() - self.begun
+
+
+_Asked = TypeVar("_Asked", bound=Asked)
+_Measured = TypeVar("_Measured", bound=Facts)
+
+
+def in_order(asked: Collection[str]) -> tuple[str, ...]:
+    """Return the strategies that were asked for, each once, in the registry's order."""
+    return tuple(name for name in STRATEGIES if name in asked)
+
+
+def conduct(
+    experiment: str,
+    chosen: _Asked,
+    console: Console,
+    procedure: Callable[[_Asked, Path, Steps], _Measured],
+    assemble: Callable[[_Measured, Path], Results],
+    *,
+    question: str,
+    last_step: str,
+) -> None:
+    """Carry out a run, from its folder to its report.
+
+    Args:
+        experiment: its name.
+        chosen: what the user asked for.
+        console: where the user looks.
+        procedure: measures, with a folder for its files and steps to show.
+        assemble: makes the results of what was measured; may write into the folder, too.
+        question: printed first.
+        last_step: what `assemble` does, in words.
+    """
+    console.print(question)
+
+    def measure(folder: Path, steps: Steps) -> Results:
+        measured = procedure(chosen, folder, steps)
+        steps.begin(last_step)
+        return assemble(measured, folder)
+
+    carry_out(experiment, chosen.out, console, measure)
 
 
 def outline(experiment: str, folder: Path, asked: Asked, facts: Facts, **more: Any) -> Results:

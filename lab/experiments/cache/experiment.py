@@ -21,9 +21,8 @@ from lab.experiments.cache import direct as cache_direct
 from lab.experiments.cache.findings import assemble
 from lab.measuring import capacity, scenarios
 from lab.measuring.bench import Bench
-from lab.measuring.facts import Asked, Facts
+from lab.measuring.facts import Asked, Facts, conduct
 from lab.measuring.order import balanced_order
-from lab.measuring.runs import Steps, carry_out
 from lab.measuring.timed import Slice, Stage, TimedRun, measure_blocks
 from lab.report.cache import QUESTION
 from lab.shop.cache import CacheSettings
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.cluster import Cluster
+    from lab.measuring.runs import Steps
     from loadtests.plans import Plan
 
 # --- the question ----------------------------------------------------------------------------------------------------
@@ -441,11 +441,4 @@ def _facts(client: Any) -> dict[str, Any]:
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a run, from its folder to its report."""
-    console.print(QUESTION)
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("working out the findings")
-        return assemble(measured, folder)
-
-    carry_out("cache", chosen.out, console, measure)
+    conduct("cache", chosen, console, procedure, assemble, question=QUESTION, last_step="working out the findings")

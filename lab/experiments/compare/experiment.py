@@ -14,9 +14,8 @@ from lab.experiments.compare.findings import assemble
 from lab.experiments.compare.measured import Measured
 from lab.measuring import scenarios
 from lab.measuring.bench import Bench
-from lab.measuring.facts import CONTROL, Asked
+from lab.measuring.facts import CONTROL, Asked, conduct, in_order
 from lab.measuring.order import balanced_order
-from lab.measuring.runs import Steps, carry_out
 from lab.measuring.timed import TWIN, Stage, measure_blocks
 from lab.measuring.usage import begin, end, storage_ladder
 from lab.probes.pace import Pacemaker
@@ -25,7 +24,7 @@ from lab.report.results import BASELINE
 from loadtests.client import Generator
 from loadtests.lifecycle import Roles
 from loadtests.plans import shopping_plans, warmup_plan
-from strategies import STRATEGIES, find
+from strategies import find
 from strategies.contract import Replication, UnsupportedPolicy, WritePolicy
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from lab.measuring.runs import Steps
     from loadtests.recorder import Operation
 
 # --- the question ----------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def settings(*, size: str, blocks: int | None, strategies: tuple[str, ...], **op
     Raises:
         UnsupportedPolicy: a strategy cannot promise the writes that are asked for.
     """
-    chosen = tuple(name for name in STRATEGIES if name in {*strategies, BASELINE})
+    chosen = in_order({*strategies, BASELINE})
     for name in chosen:
         if options["writes"] not in find(name).policies:
             others = " ".join(other for other in chosen if options["writes"] in find(other).policies)
@@ -318,13 +318,9 @@ def _lifecycle(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measure
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a comparison, from its folder to its report."""
-    console.print(QUESTION)
-    if chosen.added:
-        console.print(f"added {' '.join(chosen.added)}: the baseline that the others are compared with.")
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("checking the history")
-        return assemble(measured, folder)
-
-    carry_out("compare", chosen.out, console, measure)
+    added = (
+        f" (Added {' '.join(chosen.added)}: the baseline that the others are compared with.)" if chosen.added else ""
+    )
+    conduct(
+        "compare", chosen, console, procedure, assemble, question=QUESTION + added, last_step="checking the history"
+    )

@@ -17,9 +17,8 @@ from lab.experiments.contention.findings import assemble
 from lab.experiments.contention.report import Reports, remember_the_past
 from lab.experiments.contention.watch import Counts, Looks, Reading, Waits, Watch
 from lab.measuring.bench import Bench
-from lab.measuring.facts import Asked, Facts
+from lab.measuring.facts import Asked, Facts, conduct
 from lab.measuring.order import balanced_order
-from lab.measuring.runs import Steps, carry_out
 from lab.measuring.timed import TWIN, TimedRun, measure_blocks
 from lab.report.contention import QUESTION
 from loadtests.browsing import browsing
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.cluster import Cluster
+    from lab.measuring.runs import Steps
     from loadtests.plans import Plan
 
 # --- the question ----------------------------------------------------------------------------------------------------
@@ -354,11 +354,4 @@ def settings(**options: Any) -> Settings:
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a contention run, from its folder to its report."""
-    console.print(QUESTION)
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("working out the ratios")
-        return assemble(measured, folder)
-
-    carry_out("contention", chosen.out, console, measure)
+    conduct("contention", chosen, console, procedure, assemble, question=QUESTION, last_step="working out the ratios")

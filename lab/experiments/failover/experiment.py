@@ -23,12 +23,11 @@ from lab.experiments.failover.findings import assemble
 from lab.experiments.failover.story import Marks
 from lab.measuring import scenarios
 from lab.measuring.bench import Bench
-from lab.measuring.facts import Asked, Facts
-from lab.measuring.runs import Steps, carry_out
+from lab.measuring.facts import Asked, Facts, conduct, in_order
 from loadtests.client import Generator
 from loadtests.plans import Plan, shopping_plan, warmup_plan
 from loadtests.recorder import Operation
-from strategies import STRATEGIES, find
+from strategies import find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.cluster import Cluster
+    from lab.measuring.runs import Steps
 
 # --- the question ----------------------------------------------------------------------------------------------------
 
@@ -282,17 +282,9 @@ def _peer_timeouts(cluster: Cluster) -> int | None:
 
 def settings(**options: Any) -> Settings:
     """Complete what the user asked for: strategies in the registry's order."""
-    asked = options.pop("strategies")
-    return Settings(strategies=tuple(name for name in STRATEGIES if name in asked), **options)
+    return Settings(strategies=in_order(options.pop("strategies")), **options)
 
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a failover run, from its folder to its report."""
-    console.print(QUESTION)
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("checking the history")
-        return assemble(measured, folder)
-
-    carry_out("failover", chosen.out, console, measure)
+    conduct("failover", chosen, console, procedure, assemble, question=QUESTION, last_step="checking the history")

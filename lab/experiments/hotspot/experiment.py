@@ -18,14 +18,13 @@ import msgspec
 from lab.cluster import ClusterSpec, Lab
 from lab.experiments.hotspot.findings import assemble, busiest_server
 from lab.measuring.bench import Bench
-from lab.measuring.facts import Asked, Facts
-from lab.measuring.runs import Steps, carry_out
+from lab.measuring.facts import Asked, Facts, conduct, in_order
 from lab.measuring.scenarios import in_background
 from lab.report.hotspot import QUESTION
 from loadtests.client import Generator
 from loadtests.recorder import Operation
 from loadtests.uneven import Lengths, Story, uneven_story
-from strategies import STRATEGIES, find
+from strategies import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.cluster import Cluster
+    from lab.measuring.runs import Steps
     from loadtests.plans import Plan
 
 # --- the question ----------------------------------------------------------------------------------------------------
@@ -335,17 +335,9 @@ def _less(after: Mapping[str, float], before: Mapping[str, float]) -> dict[str, 
 
 def settings(**options: Any) -> Settings:
     """Complete what the user asked for: strategies in the registry's order."""
-    asked = options.pop("strategies")
-    return Settings(strategies=tuple(name for name in STRATEGIES if name in asked), **options)
+    return Settings(strategies=in_order(options.pop("strategies")), **options)
 
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a run, from its folder to its report."""
-    console.print(QUESTION)
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("counting who served whom")
-        return assemble(measured, folder)
-
-    carry_out("hotspot", chosen.out, console, measure)
+    conduct("hotspot", chosen, console, procedure, assemble, question=QUESTION, last_step="counting who served whom")

@@ -18,8 +18,7 @@ import msgspec
 from lab.cluster import Lab
 from lab.experiments.redis_speed import pipeline, sessions, types
 from lab.experiments.redis_speed.findings import assemble
-from lab.measuring.facts import Asked, Facts
-from lab.measuring.runs import Steps, carry_out
+from lab.measuring.facts import Asked, Facts, conduct
 from lab.probes.cpu import CpuMeter, machine_time
 from lab.report.redis_speed import QUESTION
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+
+    from lab.measuring.runs import Steps
 
 # --- the question ----------------------------------------------------------------------------------------------------
 
@@ -193,11 +194,4 @@ def settings(**options: Any) -> Settings:
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a run, from its folder to its report."""
-    console.print(QUESTION)
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("working out the figures")
-        return assemble(measured, folder)
-
-    carry_out("redis-speed", chosen.out, console, measure)
+    conduct("redis-speed", chosen, console, procedure, assemble, question=QUESTION, last_step="working out the figures")

@@ -18,14 +18,13 @@ from lab.experiments.saturation.findings import assemble
 from lab.measuring import scenarios
 from lab.measuring.bench import Bench
 from lab.measuring.capacity import Found, Search, search
-from lab.measuring.facts import CONTROL, Asked, Facts
-from lab.measuring.runs import Steps, carry_out
+from lab.measuring.facts import CONTROL, Asked, Facts, conduct, in_order
 from lab.measuring.timed import Stage
 from lab.report.saturation import QUESTION
 from loadtests.client import Generator
 from loadtests.plans import Plan, Shopping, warmup_plan
 from loadtests.recorder import Operation
-from strategies import STRATEGIES, find
+from strategies import find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.cluster import Cluster
+    from lab.measuring.runs import Steps
 
 # --- the question ----------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ def settings(*, strategies: tuple[str, ...], **options: Any) -> Settings:
     Raises:
         LabError: nothing is left.
     """
-    chosen = tuple(name for name in STRATEGIES if name in strategies and name != CONTROL)
+    chosen = in_order({*strategies} - {CONTROL})
     if not chosen:
         raise LabError(f"{CONTROL} alone has no capacity to compare: it serves empty carts. Choose another strategy.")
     return Settings(strategies=chosen, **options)
@@ -252,11 +252,6 @@ def _look_on(bench: Bench, cluster: Cluster, plan: Plan, turn: int) -> Frozen:
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a saturation run, from its folder to its report."""
-    console.print(QUESTION)
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("working out what was found")
-        return assemble(measured, folder)
-
-    carry_out("saturation", chosen.out, console, measure)
+    conduct(
+        "saturation", chosen, console, procedure, assemble, question=QUESTION, last_step="working out what was found"
+    )

@@ -18,9 +18,8 @@ from lab.cluster import ClusterSpec, Lab
 from lab.experiments.scale.findings import assemble
 from lab.measuring import scenarios
 from lab.measuring.bench import Bench
-from lab.measuring.facts import Asked, Facts
+from lab.measuring.facts import Asked, Facts, conduct
 from lab.measuring.order import balanced_order
-from lab.measuring.runs import Steps, carry_out
 from lab.measuring.timed import Stage, TimedRun, measure_blocks
 from lab.measuring.usage import StorageFinding, Usage, begin, end, storage_ladder
 from lab.probes.cpu import CpuMeter
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.cluster import Cluster
+    from lab.measuring.runs import Steps
 
 # --- the question ----------------------------------------------------------------------------------------------------
 
@@ -340,11 +340,4 @@ def _bound(bench: Bench, chosen: Settings) -> tuple[Usage, Usage]:
 
 def run(chosen: Settings, console: Console) -> None:
     """Carry out a scale run, from its folder to its report."""
-    console.print(QUESTION)
-
-    def measure(folder: Path, steps: Steps) -> dict[str, Any]:
-        measured = procedure(chosen, folder, steps)
-        steps.begin("working out the findings")
-        return assemble(measured, folder)
-
-    carry_out("scale", chosen.out, console, measure)
+    conduct("scale", chosen, console, procedure, assemble, question=QUESTION, last_step="working out the findings")
