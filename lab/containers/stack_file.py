@@ -1,0 +1,167 @@
+"""From what `docker compose config` prints to what `docker stack deploy` reads.
+
+Both call it a compose file, but `docker stack deploy` stayed with version 3 of the format: it refuses what came later,
+such as `depends_on` with a condition, which Swarm does not keep anyway. The text is taken as Compose writes it, in
+blocks by indentation, one key a line; nothing is parsed that need not be, so that no YAML library is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+VERSION = "3.8"
+"""Of the format: the newest that every Docker with Swarm reads, from 19.03 on."""
+
+REFUSED = frozenset({"build", "container_name", "depends_on", "profiles", "pull_policy", "restart", "scale"})
+"""What stands in a service and means nothing to Swarm: it starts all at once, restarts by `deploy.restart_policy`, and
+builds no images. `security_opt` is left in, for Docker to say that it ignores it."""
+
+_COMMANDS = frozenset({"command", "entrypoint"})
+_PORT = re.compile(r"(?:[\d.]+:)?(?P<published>\d+):(?P<target>\d+)(?:/tcp)?")
+_NUMBER = re.compile(r"(?P<key>\s*cpus: )(?P<value>[\d.]+)")
+
+
+class Port(NamedTuple):
+    """A port that a service publishes.
+
+    Attributes:
+        service: whose.
+        published: on the machine.
+        target: in the container.
+    """
+
+    service: str
+    published: int
+    target: int
+
+
+@dataclass(frozen=True)
+class StackFile:
+    """A file for `docker stack deploy`.
+
+    Attributes:
+        text: it.
+        ports: what the services publish; not in the text unless asked for.
+    """
+
+    text: str
+    ports: tuple[Port, ...]
+
+
+@dataclass
+class _Block:
+    """A line with those that are indented beneath it."""
+
+    line: str
+    below: list[_Block] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """What stands before the colon."""
+        return self.line.strip().removeprefix("- ").split(":")[0].strip("\"'")
+
+    @property
+    def value(self) -> str:
+        """What stands behind it."""
+        return self.line.partition(": ")[2].strip().strip("\"'")
+
+    def find(self, *keys: str) -> _Block | None:
+        """Return a block beneath, by its keys; None if it is not there."""
+        for below in self.below:
+            if below.key == keys[0]:
+                return below if len(keys) == 1 else below.find(*keys[1:])
+        return None
+
+    def lines(self) -> Iterator[str]:
+        """Give the text again."""
+        yield self.line
+        for below in self.below:
+            yield from below.lines()
+
+
+def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = False) -> StackFile:
+    """Make a stack's file of a compose file.
+
+    Args:
+        config: what `docker compose config` printed.
+        profiles: services that belong to others of them are left out.
+        publish: whether ports stay published. Swarm opens them on every machine of the swarm, to everybody: it cannot
+            publish on 127.0.0.1.
+
+    Raises:
+        LabError: there are no services in it.
+    """
+    top = {block.key: block for block in _blocks(config)}
+    if "services" not in top or not top["services"].below:
+        raise LabError("`docker compose config` printed no services, so there is nothing to deploy")
+    services = [service for service in top["services"].below if _is_chosen(service, profiles)]
+    ports = tuple(port for service in services for port in _ports(service))
+    top["services"].below = services
+    for service in services:
+        kept = (_readable(block) for block in service.below if _is_kept(block, publish=publish))
+        service.below = [block for block in kept if block]
+    for name in top.keys() & {"networks", "volumes"}:
+        for block in top[name].below:
+            block.below = [one for one in block.below if one.key != "name"]  # the stack's name goes before its own
+    parts = (top[name] for name in ("services", "networks", "volumes", "configs", "secrets") if name in top)
+    text = "\n".join(line for block in parts for line in block.lines())
+    return StackFile(f'version: "{VERSION}"\n{text}\n', ports)
+
+
+def _blocks(text: str) -> list[_Block]:
+    """Sort lines beneath each other by their indentation; a list's items belong to the key at the same depth."""
+    root = _Block("")
+    path: list[tuple[float, _Block]] = [(-1, root)]
+    for line in text.splitlines():
+        depth = len(line) - len(line.lstrip()) + 0.5 * line.lstrip().startswith("- ")
+        if not line.strip():
+            continue
+        while path[-1][0] >= depth:
+            path.pop()
+        block = _Block(line)
+        path[-1][1].below.append(block)
+        path.append((depth, block))
+    return root.below
+
+
+def _is_chosen(service: _Block, profiles: Collection[str]) -> bool:
+    listed = service.find("profiles")
+    return listed is None or any(one.line.strip().removeprefix("- ") in profiles for one in listed.below)
+
+
+def _is_kept(block: _Block, *, publish: bool) -> bool:
+    return block.key not in REFUSED and (publish or block.key != "ports")
+
+
+def _ports(service: _Block) -> Iterable[Port]:
+    """Read ports as either Compose writes them: `- 127.0.0.1:8081:8081/tcp`, or `published` and `target` apart."""
+    listed = service.find("ports")
+    for item in listed.below if listed else ():
+        short = _PORT.fullmatch(item.line.strip().removeprefix("- ").strip("\"'"))
+        long = {block.key: block.value for block in (item, *item.below)}
+        if short:
+            yield Port(service.key, int(short["published"]), int(short["target"]))
+        elif long.get("published", "").isdigit():
+            yield Port(service.key, int(long["published"]), int(long["target"]))
+
+
+def _readable(block: _Block) -> _Block | None:
+    """Write numbers and ports within a service as version 3 wants them; None for what it does not know."""
+    if block.key == "ports":
+        ports = _ports(_Block("", [block]))
+        return _Block(
+            block.line,
+            [_Block(f"    - published: {port.published}\n      target: {port.target}") for port in ports],
+        )
+    number = _NUMBER.fullmatch(block.line)
+    line = f'{number["key"]}"{number["value"]}"' if number else block.line
+    below = [one for one in map(_readable, block.below) if one and one.key != "create_host_path"]
+    emptied = bool(block.below) and not below
+    return None if emptied or (block.key in _COMMANDS and block.value == "null") else _Block(line, below)
