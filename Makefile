@@ -8,7 +8,7 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture report up test check bench lock clean
+.PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture load report up test check bench lock clean
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,11 @@ redis-speed: setup ## time Redis: one session operation, millions a second, nati
 
 lecture: setup ## every experiment in turn, and one page of what they found (QUICK=1 SEED OUT FRESH=1)
 	@exec $(LAB) lecture $(OPTIONS) $(if $(filter-out 0 no,$(FRESH)),--fresh)
+
+load: setup ## more load than one process can send: one plan, several workers (WORKERS=4 STRATEGY=redis or TARGET=http://… RATE SECONDS SERVERS QUICK=1 SEED OUT ELSEWHERE LISTEN)
+	@exec $(LAB) load $(OPTIONS) $${WORKERS:+"--workers=$$WORKERS"} $${TARGET:+"--target=$$TARGET"} \
+		$${STRATEGY:+"--strategy=$$STRATEGY"} $(if $(SECONDS),--seconds='$(SECONDS)') \
+		$${ELSEWHERE:+"--elsewhere=$$ELSEWHERE"} $${LISTEN:+"--listen=$$LISTEN"}
 
 report: setup ## draw charts and page again from a run's files (RUN=results/compare-…, the latest if not given)
 	@exec $(LAB) report "$${RUN:-results/latest}"

@@ -64,6 +64,20 @@ class _Loads(click.ParamType[tuple[int, ...]]):
         return tuple(map(int, words))
 
 
+class _Address(click.ParamType[tuple[str, int]]):
+    """Host and port to listen at."""
+
+    name = "host:port"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            self.fail(f"expected HOST:PORT of this machine, such as 192.168.1.5:5557, got {value!r}", param, ctx)
+        return host, int(port)
+
+
 _SERVERS = click.option(
     "--servers", type=click.IntRange(1, 16), default=4, show_default=True, help="Web servers behind the balancer."
 )
@@ -239,6 +253,42 @@ def scale(*, quick: bool, **options: Any) -> None:
 
 
 @cli.command()
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 64),
+    default=2,
+    show_default=True,
+    help="Processes of this machine that send the load, each its part.",
+)
+@click.option("--target", help="Address of a shop that runs already, such as http://127.0.0.1:8085.")
+@click.option("--strategy", type=_Names(), help="Start a cluster of this strategy  [default: redis].")
+@_SERVERS
+@click.option(
+    "--rate",
+    type=click.IntRange(1, 50_000),
+    default=400,
+    show_default=True,
+    help="Offered load in requests/s, of all workers together.",
+)
+@click.option("--seconds", type=click.IntRange(1, 3600), help="How long  [default: 30].")
+@click.option("--quick", is_flag=True, help="10 seconds of load.")
+@click.option(
+    "--elsewhere", type=click.IntRange(0, 64), default=0, help="Workers that come from other machines, besides."
+)
+@click.option("--listen", type=_Address(), help="Where these find the lab, as HOST:PORT; a network that you trust.")
+@_SEED
+@_OUT
+def load(*, target: str | None, strategy: tuple[str, ...] | None, **options: Any) -> None:
+    """Send more load than one process can: one plan, split between several workers."""
+    if target and strategy:
+        raise click.UsageError("--strategy starts a cluster, --target names a shop that runs: choose one.")
+    if strategy and len(strategy) != 1:
+        raise click.UsageError(f"expected one strategy, got {len(strategy)}: {' '.join(strategy)}")
+    own = None if target else (strategy or ("redis",))[0]
+    _carry_out("load", target=target, strategy=own, **options)
+
+
+@cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Redraw the charts and the page of RUN, a run's folder, from its files."""
@@ -252,7 +302,7 @@ def report(run: Path) -> None:
 @click.option("--witnesses", is_flag=True, help="Only the saved witnesses, each alone.")
 @click.pass_context
 def check(context: click.Context, run: Path, *, witnesses: bool) -> None:
-    """Check the saved history of RUN again. Exit status: 0 ok, 1 violated, 2 unknown."""
+    """Check the saved history of RUN again, or of every run of a lecture. Exit status: 0 ok, 1 violated, 2 unknown."""
     from lab.consistency.command import recheck  # noqa: PLC0415
 
     context.exit(recheck(run, Console(), witnesses_only=witnesses))

@@ -91,11 +91,21 @@ class Gathered(Result):
 
     Attributes:
         parts: what each worker did.
+        zero_ns: the moment that was agreed on, by the lab's monotonic clock.
         master_cpu_seconds: CPU time of the master's process meanwhile.
     """
 
     parts: list[Part]
+    zero_ns: int
     master_cpu_seconds: float
+
+    @property
+    def apart_ms(self) -> float:
+        """How far apart the workers may have begun, at the most."""
+        starts = [part.start for part in self.parts]
+        if len(starts) == 1:
+            return 0.0
+        return max(start.latest_ms for start in starts) - min(start.earliest_ms for start in starts)
 
 
 class Fleet:
@@ -289,6 +299,7 @@ def _gathered(plans: list[tuple[str, Plan]], reports: list[Report], parts: list[
         retries=retries,
         omitted=omitted,
         parts=parts,
+        zero_ns=answers.zero_ns,
         master_cpu_seconds=answers.cpu_seconds,
     )
     if not gathered.scheduled == gathered.sent == gathered.recorded:

@@ -32,14 +32,15 @@ class Bench:
         running = {cluster.spec.name: cluster for cluster in self.lab.start(*specs)}
         try:
             for arm, cluster in running.items():
-                self.load.open(_target(arm, cluster))
+                self.load.open(target_of(arm, cluster))
             yield running
         finally:
             for cluster in running.values():
                 self.lab.stop(cluster)
 
 
-def _target(arm: str, cluster: Cluster) -> ArmTarget:
+def target_of(arm: str, cluster: Cluster) -> ArmTarget:
+    """Say where an arm's shoppers go."""
     return ArmTarget(
         arm=arm,
         strategy=cluster.spec.strategy,

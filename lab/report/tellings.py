@@ -23,6 +23,7 @@ MODULES = {
     "redis-speed": "lab.report.redis_speed",
     "cache": "lab.report.cache",
     "scale": "lab.report.scale",
+    "load": "lab.report.load",
     "lecture": "lab.report.lecture",
 }
 """Experiment to the module that tells its runs in words; its charts stand in `lab.report.charts`."""
