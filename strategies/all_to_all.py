@@ -173,7 +173,11 @@ class AllToAllStore(ReplicatedStore):
         self._peers.tell("touch", delta)
 
     def delete(self, handle: str) -> None:
-        """Leave a tombstone on every server, until the session's absolute deadline."""
+        """Leave a tombstone on every server, until the session's absolute deadline.
+
+        Under `async`, too, it returns when every peer that is up has it, or when time is up: nobody who has logged out
+        is still known elsewhere.
+        """
         self._calls.add("deletes")
         with self._lock:
             copy = self._copies.get(handle)

@@ -20,7 +20,10 @@ WritePolicy = Literal["fields", "blob", "versioned"]
 """`fields` saves what a request set or deleted, `blob` the whole session, `versioned` refuses an outdated base."""
 
 Replication = Literal["async", "sync"]
-"""`async` answers the shopper, then replicates; `sync` answers when every live peer has applied the write."""
+"""`async` answers the shopper, then replicates; `sync` answers when every live peer has applied the write.
+
+The end of a session is waited for under both.
+"""
 
 MAX_SESSION_BYTES = 64 * 1024
 """Largest session that is accepted, in logical bytes (see `logical_bytes`)."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from strategies.replica import Copy
 
 SYNC_SHARE = 0.5
-"""The part of `timeout_seconds` that a `sync` save waits for peers at most."""
+"""The part of `timeout_seconds` that a deletion, and under `sync` a save, waits for peers at most."""
 
 ASK_SHARE = 0.25
 """The part of `timeout_seconds` that asking the peers takes at most."""
@@ -78,10 +78,13 @@ class Peers:
         return any(hello.ready and self._fetch_state(link.peer) for link, hello in self._first_contacts())
 
     def tell(self, kind: Kind, copy: Copy) -> None:
-        """Send a change to all peers; under `sync`, wait until those that are up have applied it, or time is up."""
+        """Send a change to all peers; under `sync`, wait until those that are up have applied it, or time is up.
+
+        A deletion is waited for under `async`, too: whoever has logged out is logged out on every server.
+        """
         if not self._links:
             return
-        waits = self._settings.replication == "sync" and kind != "touch"
+        waits = kind == "delete" or (self._settings.replication == "sync" and kind != "touch")
         acknowledgements = Acknowledgements() if waits else None
         message = Outgoing.pack(kind, copy, acknowledgements)
         for link in self._links.values():

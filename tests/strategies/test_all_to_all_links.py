@@ -39,7 +39,7 @@ class Gate:
         self._passed.set()
 
     def _pass(self, messages, counts):
-        self._passed.wait(5)
+        self._passed.wait(30)
         self._receive(messages, counts)
 
 
@@ -108,6 +108,36 @@ def test_a_peer_that_hangs_does_not_hold_up_async():
         wait_until(lambda: same(first, third))
         cluster.quiet()
         assert details(first)["transfers"] >= 1
+
+
+def test_a_deletion_is_waited_for_also_under_async(monkeypatch):
+    """Nobody who has been told that they are logged out is still known on another server; a save waits for nobody."""
+    with Cluster(3, timeout_seconds=60) as cluster:
+        first, second, third = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        gate = Gate(third, monkeypatch)
+        first.save("h", Changes(set={"n": b"1"}))  # returns though nothing gets through
+        delete = threading.Thread(target=first.delete, args=("h",))
+        delete.start()
+        wait_until(lambda: second.load("h") is None)
+        assert delete.is_alive()
+        gate.open()
+        delete.join()
+        assert third.load("h") is None
+
+
+def test_a_deletion_waits_for_a_hung_peer_no_longer_than_its_deadline():
+    """A logout is answered in the end, whoever hangs."""
+    with Cluster(2, timeout_seconds=4.0) as cluster:
+        first, _ = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        with cluster.hanging(1):
+            begin = time.monotonic()
+            first.delete("h")
+            assert 1.99 < time.monotonic() - begin
+            assert details(first)["peer_timeouts"] == 1
 
 
 def test_sync_answers_when_all_peers_have_applied():
