@@ -46,6 +46,7 @@ services:
     environment:
       PASSWORD: a: b$$c
     image: session-lab
+    pids_limit: 64
 version: '3.9'
 volumes:
   redis: {}
@@ -95,6 +96,7 @@ services:
           cpus: 0.5
           memory: "268435456"
     image: session-lab
+    pids_limit: 64
 networks:
   inside:
     name: lab_inside
@@ -111,7 +113,7 @@ volumes:
 def test_what_swarm_refuses_is_left_out_and_the_rest_stays(config):
     """Start order, building and restarting are Swarm's own business; `docker stack deploy` fails on them."""
     text = for_swarm(config).text
-    assert text.startswith('version: "3.8"\nservices:\n')
+    assert text.startswith('version: "3.9"\nservices:\n')
     refused = ("build", "depends_on", "condition", "restart", "profiles", "create_host_path", "bind:", "null\n    e")
     assert not [word for word in refused if word in text]
     kept = (
@@ -131,6 +133,7 @@ def test_nothing_is_published_unless_asked_for(config):
     """Swarm opens a port on every machine of the swarm, whatever address Compose was given."""
     closed = for_swarm(config)
     assert closed.ports == (Port("balancer", 9081, 8081), Port("balancer", 9082, 8082))
+    assert closed.images["balancer"] == "nginx:1.31"
     assert "9081" not in closed.text
     opened = for_swarm(config, publish=True).text
     assert "    ports:\n    - published: 9081\n      target: 8081\n    - published: 9082\n" in opened
@@ -141,6 +144,14 @@ def test_nothing_is_published_unless_asked_for(config):
 def test_a_part_of_a_processor_is_text(config):
     """Version 3 takes no number there; Compose writes one."""
     assert '          cpus: "0.5"\n' in for_swarm(config).text
+
+
+@pytest.mark.parametrize("config", [OLD, NEW], ids=["1.29", "2"])
+def test_the_limit_of_processes_stands_beside_the_others(config):
+    """Version 3 has it there; left out, nothing would limit them."""
+    text = for_swarm(config).text
+    assert "pids_limit" not in text
+    assert text.split("        limits:\n")[1].splitlines()[2] == "          pids: 64"
 
 
 def test_services_of_a_profile_come_along_when_it_is_asked_for():

@@ -16,10 +16,12 @@ from lab.errors import LabError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-VERSION = "3.8"
-"""Of the format: the newest that every Docker with Swarm reads, from 19.03 on."""
+VERSION = "3.9"
+"""Of the format: what Docker reads from 20.10 on, the first whose services can limit their processes."""
 
-REFUSED = frozenset({"build", "container_name", "depends_on", "profiles", "pull_policy", "restart", "scale"})
+REFUSED = frozenset(
+    {"build", "container_name", "depends_on", "pids_limit", "profiles", "pull_policy", "restart", "scale"}
+)
 """What stands in a service and means nothing to Swarm: it starts all at once, restarts by `deploy.restart_policy`, and
 builds no images. `security_opt` is left in, for Docker to say that it ignores it."""
 
@@ -49,10 +51,12 @@ class StackFile:
     Attributes:
         text: it.
         ports: what the services publish; not in the text unless asked for.
+        images: service to image.
     """
 
     text: str
     ports: tuple[Port, ...]
+    images: dict[str, str]
 
 
 @dataclass
@@ -103,8 +107,10 @@ def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = Fa
         raise LabError("`docker compose config` printed no services, so there is nothing to deploy")
     services = [service for service in top["services"].below if _is_chosen(service, profiles)]
     ports = tuple(port for service in services for port in _ports(service))
+    images = {service.key: image.value for service in services if (image := service.find("image"))}
     top["services"].below = services
     for service in services:
+        _move_limit(service)
         kept = (_readable(block) for block in service.below if _is_kept(block, publish=publish))
         service.below = [block for block in kept if block]
     for name in top.keys() & {"networks", "volumes"}:
@@ -112,7 +118,7 @@ def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = Fa
             block.below = [one for one in block.below if one.key != "name"]  # the stack's name goes before its own
     parts = (top[name] for name in ("services", "networks", "volumes", "configs", "secrets") if name in top)
     text = "\n".join(line for block in parts for line in block.lines())
-    return StackFile(f'version: "{VERSION}"\n{text}\n', ports)
+    return StackFile(f'version: "{VERSION}"\n{text}\n', ports, images)
 
 
 def _blocks(text: str) -> list[_Block]:
@@ -150,6 +156,13 @@ def _ports(service: _Block) -> Iterable[Port]:
             yield Port(service.key, int(short["published"]), int(short["target"]))
         elif long.get("published", "").isdigit():
             yield Port(service.key, int(long["published"]), int(long["target"]))
+
+
+def _move_limit(service: _Block) -> None:
+    """Put the limit of processes where version 3 has it: beside those of processors and memory."""
+    pids, limits = service.find("pids_limit"), service.find("deploy", "resources", "limits")
+    if pids and limits:
+        limits.below.append(_Block(f"          pids: {pids.value}"))
 
 
 def _readable(block: _Block) -> _Block | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -26,8 +25,6 @@ OVERLAY = "containers/swarm.yml"
 
 HOME = "session-lab-home"
 """The label of the machine that has the volumes, and this folder."""
-
-GATE_IMAGE = re.compile(r"^    image: (\S*nginx:\S+)$", re.MULTILINE)
 
 SECONDS = 300.0
 """How long all services may take until they run and are healthy, or until they are gone."""
@@ -169,18 +166,19 @@ class Stack:
         servers = "".join(
             f"server {{ listen {port.published}; proxy_pass {port.service}:{port.target}; }}\n" for port in stack.ports
         )
-        image = GATE_IMAGE.search(stack.text)
-        if image is None:
-            raise SwarmFailed("the compose file names no nginx image, which the gate to the stack is made of")
         published = [word for port in stack.ports for word in ("-p", f"127.0.0.1:{port.published}:{port.published}")]
         config = f"pid /tmp/nginx.pid; error_log stderr warn; events {{}} stream {{\n{servers}}}\n"
         docker("rm", "--force", self._gate)
         docker(
             *("run", "--detach", "--name", self._gate, "--network", f"{self.name}_outside", *published),
-            *("--restart", "unless-stopped", "--user", "101:101", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108 - its own
+            *("--restart", "unless-stopped", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108 - its own
             *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "64m"),
             *("--label", f"session-lab.stack={self.name}", "--env", f"GATE={config}", "--entrypoint", "sh"),
-            *(image[1], "-c", 'printf %s "$GATE" > /tmp/gate.conf && exec nginx -c /tmp/gate.conf -g "daemon off;"'),
+            *(
+                stack.images[stack.ports[0].service],
+                "-c",
+                'printf %s "$GATE" > /tmp/gate.conf && exec nginx -c /tmp/gate.conf -g "daemon off;"',
+            ),
         )
 
 
