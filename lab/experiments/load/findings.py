@@ -48,6 +48,8 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
             "strategy": chosen.strategy,
             "shoppers": chosen.shoppers,
             "requests": requests,
+            "block_seconds": measured.blocks[0].seconds,
+            "drain_seconds": _quantiles([_drain_seconds(block) for block in measured.blocks]),
             "answered_rps": _answered_rps(measured.blocks),
             "latency_ms": latency_ms,
             "operations": _by_operation(operations),
@@ -83,15 +85,16 @@ def _by_operation(operations: Iterable[Operation]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _drain_seconds(block: Block) -> float:
+    """Return how long after the end of a block's plan the last answer came."""
+    last_ns = max((one.t1_ns for one in block.gathered.operations), default=block.gathered.zero_ns)
+    return max(0.0, (last_ns - block.gathered.zero_ns) / SECOND_NS - block.seconds)
+
+
 def _answered_rps(blocks: Sequence[Block]) -> float:
-    """Return how many requests were answered a second while the load lasted: below the offered load where it did."""
-    answered = lasted = 0.0
-    for block in blocks:
-        gathered = block.gathered
-        end_ns = max((one.t1_ns for one in gathered.operations), default=gathered.zero_ns)
-        answered += sum(not is_failed(one) for one in gathered.operations)
-        lasted += max(block.seconds, (end_ns - gathered.zero_ns) / SECOND_NS)
-    return answered / lasted
+    """Return how many requests were answered a second, the wait for the last of each block included."""
+    answered = sum(not is_failed(one) for block in blocks for one in block.gathered.operations)
+    return answered / sum(block.seconds + _drain_seconds(block) for block in blocks)
 
 
 def _workers(blocks: Sequence[Block]) -> dict[str, dict[str, Any]]:
