@@ -168,6 +168,53 @@ def test_a_killed_fork_server_takes_its_web_servers_along(start):
     assert lab.is_gone(), lab.survivors()
 
 
+def test_a_paused_web_server_outlives_neither_the_fork_server_nor_the_lab(start):
+    """Frozen, it does not hear that the fork server is gone, whose child it was: the watchdog finds it by its group."""
+    lab = start("paused")
+    lab.wait_until_up()
+    servers = [one for one in lab.survivors() if "lab.servers.forkserver" in one.cmdline()]
+    forkserver = next(one for one in servers if any(one == other.parent() for other in servers))
+    frozen = [one for one in servers if one.status() == psutil.STATUS_STOPPED]
+    forkserver.kill()
+    psutil.wait_procs([one for one in servers if one not in frozen], timeout=GONE_SECONDS)
+    assert [one.status() for one in frozen] == [psutil.STATUS_STOPPED]
+    lab.process.kill()
+    assert lab.is_gone(), lab.survivors()
+
+
+ORPHAN = ["/bin/sh", "-c", "sleep 60 & echo $!; wait"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGCONT, signal.SIGKILL])
+def test_the_watchdog_ends_what_has_outlived_its_parent(tmp_path, end):
+    """A frozen child whose parent has been killed has no way to it but its group; a parent that lives makes none."""
+    dog = watchdog.Watchdog(tmp_path / "none")
+    with subprocess.Popen(ORPHAN, stdout=subprocess.PIPE, text=True, start_new_session=True) as mother:
+        dog.watch(mother.pid, signal.SIGTERM)
+        child = psutil.Process(int(mother.stdout.readline()))
+        child.suspend()
+        mother.send_signal(end)
+        if end == signal.SIGKILL:
+            mother.wait()
+        dog.close()
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_watchdog_spares_the_group_of_what_the_lab_has_ended_itself(tmp_path):
+    """A number that the lab has given back may be another's: its group is nobody's business."""
+    dog = watchdog.Watchdog(tmp_path / "none")
+    with subprocess.Popen(ORPHAN, stdout=subprocess.PIPE, text=True, start_new_session=True) as mother:
+        dog.watch(mother.pid, signal.SIGTERM)
+        child = psutil.Process(int(mother.stdout.readline()))
+        mother.kill()
+        mother.wait()
+        dog.forget(mother.pid)
+        dog.close()
+        assert child.is_running()
+        assert child.status() != psutil.STATUS_ZOMBIE
+        child.kill()
+
+
 def test_without_its_watchdog_a_lab_still_cleans_up_in_good_order(tmp_path):
     """Somebody may kill the watchdog: leaving the lab in good order needs none."""
     with Keeper(tmp_path) as keeper:

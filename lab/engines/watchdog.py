@@ -75,9 +75,10 @@ class Watchdog:
 
 
 class Seen(NamedTuple):
-    """A live process: its parent, and when it started as text to compare, which tells it from a later one."""
+    """A live process: parent, group, and when it started, as text to compare, which tells it from a later one."""
 
     parent: int
+    group: int
     birth: str
 
 
@@ -88,17 +89,22 @@ def processes() -> dict[int, Seen]:
     seen = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
-            state, parent, *rest = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            state, parent, group, *rest = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
             if state not in "ZX":
-                seen[int(entry.name)] = Seen(int(parent), rest[17])
+                seen[int(entry.name)] = Seen(int(parent), int(group), rest[16])
     return seen
 
 
 def _processes_by_ps() -> dict[int, Seen]:
     """`processes` where there is no /proc: macOS."""
-    done = subprocess.run(["/bin/ps", "-axo", "pid=,ppid=,stat=,lstart="], capture_output=True, text=True, check=False)
-    lines = (line.split(maxsplit=3) for line in done.stdout.splitlines())
-    return {int(pid): Seen(int(parent), birth) for pid, parent, state, birth in lines if not state.startswith("Z")}
+    columns = "pid=,ppid=,pgid=,stat=,lstart="
+    done = subprocess.run(["/bin/ps", "-axo", columns], capture_output=True, text=True, check=False)
+    lines = (line.split(maxsplit=4) for line in done.stdout.splitlines())
+    return {
+        int(pid): Seen(int(parent), int(group), birth)
+        for pid, parent, group, state, birth in lines
+        if not state.startswith("Z")
+    }
 
 
 def _listen() -> tuple[dict[int, int], dict[int, str]]:
@@ -107,10 +113,11 @@ def _listen() -> tuple[dict[int, int], dict[int, str]]:
     births: dict[int, str] = {}
     for line in sys.stdin.buffer:
         verb, pid, signum = line.split()
-        if verb == b"forget":
-            signals.pop(int(pid), None)
-        elif int(pid) in (now := processes()):
-            signals[int(pid)], births[int(pid)] = int(signum), now[int(pid)].birth
+        signals.pop(int(pid), None)
+        births.pop(int(pid), None)
+        if verb == b"watch":
+            signals[int(pid)] = int(signum)
+            births |= {int(pid): seen.birth for seen in [processes().get(int(pid))] if seen}
     return signals, births
 
 
@@ -120,6 +127,15 @@ def _family(roots: set[int], now: dict[int, Seen]) -> dict[int, str]:
     while grown := {pid for pid, seen in now.items() if seen.parent in family} - family:
         family |= grown
     return {pid: now[pid].birth for pid in family}
+
+
+def _orphans(roots: set[int], now: dict[int, Seen]) -> dict[int, int]:
+    """Return what has outlived one of these processes, each of which led a group of its own: process id to the root's.
+
+    Its parent is gone, and so is the way from the root to it; the group has stayed. As long as anybody is in a group,
+    its number is given to no new process.
+    """
+    return {pid: seen.group for pid, seen in now.items() if seen.group in roots and seen.group not in now}
 
 
 def _alive(births: dict[int, str], now: dict[int, Seen]) -> list[int]:
@@ -144,10 +160,11 @@ def main(folder: str) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     signals, births = _listen()
     now = processes()
-    left = {pid for pid in _alive(births, now) if pid in signals}
-    family = _family(left, now)
-    for pid in left:
-        _send([pid], signals[pid])
+    left = {pid: signals[pid] for pid in _alive(births, now) if pid in signals}
+    left |= {pid: signals[root] for pid, root in _orphans(set(signals), now).items()}
+    family = _family(set(left), now)
+    for pid, signum in left.items():
+        _send([pid], signum)
     _send(family, signal.SIGCONT)  # a paused process would not hear its signal
     _wait(family)
     _send(_alive(family, processes()), signal.SIGKILL)
