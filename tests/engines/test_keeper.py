@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
+from tests.processes import alive
+
 MOTHER = """
 import subprocess
 for _ in range(500):
@@ -26,6 +28,26 @@ def test_no_child_outlives_a_kill(own_keeper):
     for one in left:
         one.kill()
     assert left == []
+
+
+HOARDERS = 3
+HOARDING = f"""
+import subprocess, sys
+hoarder = "import time; hoard = b'x' * 100_000_000; print('full', flush=True); time.sleep(60)"
+for _ in range({HOARDERS}):
+    subprocess.Popen([sys.executable, "-S", "-c", hoarder])
+subprocess.run(["sleep", "60"])
+"""
+
+
+def test_a_kill_waits_until_the_last_child_is_gone(own_keeper):
+    """Children who take their time to die, as one must give back much memory, are dead when `kill` returns."""
+    mother = own_keeper.launch("mother", [sys.executable, "-S", "-c", HOARDING])
+    assert mother.wait_until(lambda: mother.log.read_text().count("full") == HOARDERS)
+    family = mother.pids()
+    assert len(family) == HOARDERS + 2
+    mother.kill()
+    assert alive(family) == []
 
 
 def test_no_child_runs_beside_a_frozen_mother(own_keeper):
