@@ -20,8 +20,9 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,7 +31,7 @@ from lab.cluster import ClusterSpec, Lab
 from strategies.peers import SYNC_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lab.cluster import Cluster
     from strategies.contract import Replication
@@ -169,56 +170,86 @@ def hang(lab: Lab, replication: Replication) -> None:
             timeout_seconds=HANG_TIMEOUT_SECONDS,
         )
     )
-    urls = [server.url for server in cluster.servers]
-    shoppers = [Shopper(urls) for _ in range(SHOPPERS)]
+    shoppers = [Shopper([server.url for server in cluster.servers]) for _ in range(SHOPPERS)]
     for number, shopper in enumerate(shoppers):
         shopper.add(number % 3, "before")
     cluster.quiet()
-    took: list[float] = []
+    seen = one_hangs(cluster, shoppers)
+    print_hang(replication, seen, spent_on_absence(cluster))
+    for shopper in shoppers:
+        shopper.close()
+    cluster.close()
+
+
+class Hang(NamedTuple):
+    """What was seen of a hanging server.
+
+    Attributes:
+        slowest_before_ms: the slowest write before it hung.
+        took_ms: every write on the other servers since.
+        shown: whether it showed each shopper's write right after it went on; every other shopper had lost the clock.
+    """
+
+    slowest_before_ms: float
+    took_ms: list[float]
+    shown: list[bool]
+
+
+def one_hangs(cluster: Cluster, shoppers: Sequence[Shopper]) -> Hang:
+    """Let the last server hang while others write, and these shoppers, who then look at it."""
+    took_ms: list[float] = []
+    with ThreadPoolExecutor(len(shoppers)) as pool, writing(cluster, took_ms):
+        time.sleep(1.0)
+        slowest_before_ms = max(took_ms)
+        took_ms.clear()
+        cluster.pause("web-4")
+        time.sleep(HANG_SECONDS - 0.5)
+        for number, shopper in enumerate(shoppers):
+            shopper.add(number % 3, "hung")
+        time.sleep(0.5)
+        for shopper in shoppers[::2]:  # half of the browsers do not send the clock back
+            shopper.forget_clock()
+        cluster.resume("web-4")
+        shown = list(pool.map(lambda shopper: "hung" in shopper.cart(3), shoppers))
+    return Hang(slowest_before_ms, took_ms, shown)
+
+
+@contextmanager
+def writing(cluster: Cluster, took_ms: list[float]) -> Iterator[None]:
+    """Keep shoppers of their own writing on all servers but the last; note how long each write takes."""
     stop = threading.Event()
 
     def keep_writing(number: int) -> None:
-        shopper = Shopper(urls)
+        shopper = Shopper([server.url for server in cluster.servers])
         for turn in itertools.count(number):
             if stop.wait(0.02):
                 break
-            took.append(shopper.write(turn % 3))
+            took_ms.append(shopper.write(turn % 3))
         shopper.close()
 
-    with ThreadPoolExecutor(2 * SHOPPERS) as pool:
+    with ThreadPoolExecutor(SHOPPERS) as pool:
         writers = [pool.submit(keep_writing, number) for number in range(SHOPPERS)]
         try:
-            time.sleep(1.0)
-            slowest_before = max(took)
-            took.clear()
-            cluster.pause("web-4")
-            time.sleep(HANG_SECONDS - 0.5)
-            for number, shopper in enumerate(shoppers):
-                shopper.add(number % 3, "hung")
-            time.sleep(0.5)
-            for shopper in shoppers[::2]:  # half of the browsers do not send the clock back
-                shopper.forget_clock()
-            cluster.resume("web-4")
-            shown = list(pool.map(lambda shopper: "hung" in shopper.cart(3), shoppers))
+            yield
         finally:
             stop.set()
         for writer in writers:
             writer.result()
-    counts = spent_on_absence(cluster)
-    clockless, others = shown[::2].count(False), shown[1::2].count(False)
-    deadline_ms = 1000 * HANG_TIMEOUT_SECONDS * SYNC_SHARE
-    held_up = [milliseconds for milliseconds in took if milliseconds >= deadline_ms]
+
+
+def print_hang(replication: Replication, seen: Hang, counts: Counter[str]) -> None:
+    """Print what was seen of a hanging server, and what the cluster's servers counted."""
+    took_ms, deadline_ms = seen.took_ms, 1000 * HANG_TIMEOUT_SECONDS * SYNC_SHARE
+    held_up = sum(each >= deadline_ms for each in took_ms)
+    clockless, others = seen.shown[::2].count(False), seen.shown[1::2].count(False)
     print(
-        f"{replication:5}  {len(took)} writes while one of 4 servers hung: median {statistics.median(took):.1f} ms, "
-        f"slowest {max(took):.0f} ms (before: {slowest_before:.0f} ms), {len(held_up)} of {deadline_ms:.0f} ms or more"
-        f"\n       {counts['peer_timeouts']:.0f} peer timeouts, {counts['messages_missed']:.0f} messages missed, "
-        f"{counts['transfers']:.0f} transfers; "
+        f"{replication:5}  {len(took_ms)} writes while one of 4 servers hung: median {statistics.median(took_ms):.1f} "
+        f"ms, slowest {max(took_ms):.0f} ms (before: {seen.slowest_before_ms:.0f} ms), {held_up} of {deadline_ms:.0f} "
+        f"ms or more\n       {counts['peer_timeouts']:.0f} peer timeouts, {counts['messages_missed']:.0f} messages "
+        f"missed, {counts['transfers']:.0f} transfers; "
         f"own writes not shown by the server right after it went on: {others} of {SHOPPERS // 2} with the clock, "
         f"{clockless} of {SHOPPERS // 2} without"
     )
-    for shopper in shoppers:
-        shopper.close()
-    cluster.close()
 
 
 def spent_on_absence(cluster: Cluster) -> Counter[str]:
