@@ -11,30 +11,15 @@ from pathlib import Path
 
 import flask
 import pytest
-from behind_flask import Shop, cookie_of
+from behind_flask import cookie_of
 
-from strategies.contract import Changes, StoreSettings
-from strategies.local import LocalStore
+from strategies.contract import Changes
 from strategies.session_interface import ServerSideSessions
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("docs/security.md", "docs/behaviours.md")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(?:(\w+)::)?(test_\w+)`")
 HANDLE_BITS, SECRET_BITS = 128, 256
-
-
-@pytest.fixture
-def store():
-    """Return a store in memory."""
-    store = LocalStore.open(StoreSettings())
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def shop(store):
-    """Return a shop over it."""
-    return Shop(store)
 
 
 def bits(part):
@@ -113,11 +98,11 @@ def test_dead_cookie_is_not_taken_over(shop):
     assert set(anew.split(".")[:2]).isdisjoint(cookie.split(".")[:2])
 
 
-def test_redirect_after_login_is_not_stored(store):
+def test_redirect_after_login_is_not_stored(memory):
     """Also an answer without a body that hands out a cookie is kept by no cache."""
     app = flask.Flask(__name__)
     app.secret_key = "a secret key"
-    app.session_interface = ServerSideSessions(store)
+    app.session_interface = ServerSideSessions(memory)
 
     @app.post("/login")
     def login():
@@ -145,16 +130,16 @@ class Bomb:
         return open, (str(self.file), "w")
 
 
-def test_pickle_in_the_store_is_not_unpickled(store, shop, tmp_path, caplog):
+def test_pickle_in_the_store_is_not_unpickled(memory, shop, tmp_path, caplog):
     """Whoever can write the store can run nothing on the servers: what is no JSON is a 503 and a line in the log."""
     cookie = shop.begin(a=1, b=2)
-    store.save(cookie.split(".")[0], Changes(set={"a": pickle.dumps(Bomb(tmp_path / "exploded"))}))
+    memory.save(cookie.split(".")[0], Changes(set={"a": pickle.dumps(Bomb(tmp_path / "exploded"))}))
     answer = shop.do(cookie, dict)
     assert (answer.status_code, list(tmp_path.iterdir())) == (503, [])
     assert "session field 'a' is damaged" in caplog.text
     assert shop.do(cookie, lambda session: [session["b"]]).json == [2]
     shop.do(cookie, lambda session: session.clear())
-    assert store.census().handles == ()
+    assert memory.census().handles == ()
 
 
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml"}
