@@ -76,7 +76,7 @@ class Process:
         for one in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.suspend()
-        _wait_until(lambda: all(map(_stands_still, family)))
+        wait_briefly(lambda: all(map(stands_still, family)))
 
     def kill(self) -> None:
         """End it and its children at once, as a crash would (SIGKILL); they are gone when this returns."""
@@ -86,7 +86,7 @@ class Process:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         self._ended()
-        _wait_until(lambda: all(map(_has_ended, family)))
+        wait_briefly(lambda: all(map(_has_ended, family)))
 
     def stop(self) -> None:
         """Ask it to end, insist after `GRACE_SECONDS`. Stopping what has ended is no error."""
@@ -162,7 +162,7 @@ class Process:
             if self.alive:
                 program = psutil.Process(self.pid)
                 program.suspend()
-                _wait_until(lambda: _stands_still(program))
+                wait_briefly(lambda: stands_still(program))
                 return [program, *program.children(recursive=True)]
         return []
 
@@ -284,15 +284,15 @@ def _has_ended(process: psutil.Process) -> bool:
     return True
 
 
-def _stands_still(process: psutil.Process) -> bool:
+def stands_still(process: psutil.Process) -> bool:
     """Whether a process is stopped, or has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return _has_ended(process) or process.status() == psutil.STATUS_STOPPED
     return True
 
 
-def _wait_until(come: Callable[[], bool]) -> None:
-    """Wait for what the kernel is about to do."""
+def wait_briefly(come: Callable[[], bool]) -> None:
+    """Wait for what the kernel is about to do, `GRACE_SECONDS` at most."""
     deadline = time.monotonic() + GRACE_SECONDS
     while not come() and time.monotonic() < deadline:
         time.sleep(0.001)

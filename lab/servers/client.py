@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import msgspec
+import psutil
 
+from lab.engines.keeper import stands_still, wait_briefly
 from lab.errors import ServerFailed
 from lab.servers.plan import PID_BYTES, Descriptors, Report, ServerPlan, receive_exactly, send_plan
 
@@ -75,9 +77,12 @@ class ServerProcess:
         return not self._has_ended()
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, and new ones are made, but nothing answers."""
+        """Freeze it (SIGSTOP): connections stay open, and new ones are made, but nothing answers once this returns."""
         self._paused = True
         self._signal(signal.SIGSTOP)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            frozen = psutil.Process(self.pid)
+            wait_briefly(lambda: stands_still(frozen))
 
     def resume(self) -> None:
         """Thaw it."""
