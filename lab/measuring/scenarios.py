@@ -68,12 +68,21 @@ def two_tabs(
     return operations + final_views(generator, clusters)
 
 
-def final_views(generator: Generator, clusters: Mapping[str, Cluster]) -> list[Operation]:
-    """Wait until nobody has anything to tell, then ask every server for every cart, past the balancer."""
+def final_views(
+    generator: Generator, clusters: Mapping[str, Cluster], shoppers: Sequence[str] | None = None
+) -> list[Operation]:
+    """Wait until nobody has anything to tell, then ask every server for every cart (or some), past the balancer.
+
+    Args:
+        generator: the load.
+        clusters: arm to cluster; the servers that it began with are asked.
+        shoppers: whose carts; None for everybody's.
+    """
     for cluster in clusters.values():
         cluster.quiet()
     time.sleep(QUIET_SECONDS)
-    return [operation for arm in clusters for operation in generator.final_views(arm)]
+    some = None if shoppers is None else list(shoppers)
+    return [operation for arm in clusters for operation in generator.final_views(arm, some)]
 
 
 class Lives(msgspec.Struct):

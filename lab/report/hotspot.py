@@ -55,7 +55,7 @@ def headline(run: Run) -> str:
     told = stories(run)
     if not told:
         return "This run saw too little to say whether work was uneven."
-    parts = [_uneven(run, told), _added(told), _drained(told)]
+    parts = [_uneven(run, told), _added(told), _drained(told), _carts_kept(run)]
     return " ".join(sentence(part) + "." for part in parts if part)
 
 
@@ -104,12 +104,45 @@ def _drained(told: dict[str, dict[str, Any]]) -> str:
     return f"draining the busiest server left this share of the load with it: {listed(parts)}"
 
 
+def _counted(run: Run, name: str, check: str) -> tuple[int, int]:
+    """Return how often a check was violated under a strategy, and of how many opportunities."""
+    found = run.get("strategies", name, "consistency", check) or {}
+    return int(found.get("violations") or 0), int(found.get("opportunities") or 0)
+
+
+def _carts_kept(run: Run) -> str:
+    """Say whether anybody lost a session, or what was in the cart, and who looked too early."""
+    names = [name for name in stories(run) if _counted(run, name, "sessions_lost")[1]]
+    if not names:
+        return ""
+    lost = {name: [_counted(run, name, check) for check in ("sessions_lost", "lost_writes")] for name in names}
+    losers = {name: both for name, both in lost.items() if any(violations for violations, _ in both)}
+    text = (
+        "nobody lost a session or an item of the cart"
+        if not losers
+        else listed(
+            [
+                f"under {name} {sessions:,} requests found their session gone and {puts:,} of {of:,} items were lost"
+                for name, ((sessions, _), (puts, of)) in losers.items()
+            ]
+        )
+    )
+    stale = {name: _counted(run, name, "stale_reads") for name in names}
+    early = [f"{some:,} of {every:,} looks at the cart under {name}" for name, (some, every) in stale.items() if some]
+    late = f"; {listed(early)} came before the server that answered had heard of the last item" if early else ""
+    return f"while servers came and went, {text}{late}"
+
+
 def tables(run: Run) -> Sequence[Table]:
     """Return the tables of a run."""
     told = stories(run)
     if not told:
         return []
-    return [_served(run, told), _joined(told), _left(told), _full(run, told)]
+    return [table for table in _every(run, told) if table.rows]
+
+
+def _every(run: Run, told: dict[str, dict[str, Any]]) -> list[Table]:
+    return [_served(run, told), _joined(told), _left(told), _carts(run), _full(run, told)]
 
 
 def _served(run: Run, told: dict[str, dict[str, Any]]) -> Table:
@@ -195,6 +228,25 @@ def _left(told: dict[str, dict[str, Any]]) -> Table:
         note="Drained: the busiest server of the first population's turn. After: from when the balancer had changed "
         "over, about a second after the order.",
         text=frozenset({0, 1}),
+    )
+
+
+def _carts(run: Run) -> Table:
+    checks = ("sessions_lost", "lost_writes", "stale_reads")
+    rows = []
+    for name in stories(run):
+        counts = [_counted(run, name, check) for check in checks]
+        if any(opportunities for _, opportunities in counts):
+            rows.append((name, *(f"{some:,} of {every:,}" if every else NONE for some, every in counts)))
+    return Table(
+        title="Who lost a session or an item of the cart while servers came and went",
+        columns=("strategy", "sessions gone", "items lost", "stale looks"),
+        rows=tuple(rows),
+        note="Every answer of the whole run is checked, from the logins to the draining. Sessions gone: requests that "
+        "found another session than the one before, of all that carried one. Items lost for good: of those "
+        "who shopped while a server was added and while one was drained; in the end each server is asked for their "
+        "carts, and what none of them shows is lost. Stale: the cart did not show yet what had been put in. The "
+        "requests are in history.jsonl.",
     )
 
 

@@ -55,6 +55,7 @@ def render(run: Run, charts: Sequence[Drawn]) -> str:
         warnings=run.get("validity", "warnings") or [],
         charts=[figure(chart) for chart in charts if chart.caption],
         missing=[chart for chart in charts if chart.missing],
+        watched=watched(run),
         stories=stories(run),
         level=2,
     )
@@ -142,6 +143,15 @@ def stories(run: Run) -> list[Story]:
         where = f"{arm}, {path}" if path else arm
         found.append(Story(f"{where}: {witness['check'].replace('_', ' ')}", witness.get("text") or ""))
     return [story for story in found if story.text]
+
+
+def watched(run: Run) -> bool:
+    """Return whether carts were checked in a run: not every experiment looks at them."""
+    return any(
+        record.get(checks)
+        for record in {**run.results["strategies"], **(run.get("arms") or {})}.values()
+        for checks in ("consistency", "two_tabs", "lifecycle", "faults")
+    )
 
 
 def witnesses(run: Run) -> list[tuple[str, str, dict[str, Any]]]:

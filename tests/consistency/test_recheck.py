@@ -115,6 +115,45 @@ def test_results_that_are_no_json_are_one_clear_line(tmp_path):
         recheck(tmp_path, Console(file=io.StringIO()), witnesses_only=True)
 
 
+def lecture(folder, **runs):
+    """Write a lecture: experiment to the operations of its run's history, None for a run without one."""
+    parts = [{"experiment": name, "run": f"{name}-1"} for name in runs] + [{"experiment": "cache", "run": None}]
+    (folder / "results.json").write_bytes(msgspec.json.encode({"lecture": {"parts": parts}}))
+    for name, story in runs.items():
+        (folder / f"{name}-1").mkdir()
+        done = msgspec.json.encode({"complete": True, "experiment": name})
+        (folder / f"{name}-1" / "results.json").write_bytes(done)
+        if story:
+            write_history(folder / f"{name}-1" / "history.jsonl", story.operations)
+
+
+@pytest.mark.parametrize(("second", "status"), [(good(), 0), (bad(), 1)])
+def test_a_lecture_is_checked_run_by_run(tmp_path, second, status):
+    """The worst of all runs counts; those without a history are named, and so is what was not carried out."""
+    lecture(tmp_path, compare=good(), scale=None, hotspot=second)
+    output = io.StringIO()
+    assert recheck(tmp_path, Console(file=output, width=100)) == status
+    text = output.getvalue()
+    assert "=== compare (compare-1)" in text
+    assert "=== hotspot (hotspot-1)" in text
+    assert "scale: keeps no history" in text
+    assert "cache: not carried out yet" in text
+
+
+def test_a_lecture_without_any_history_is_one_clear_line(tmp_path):
+    """Nothing to check is no pass."""
+    lecture(tmp_path, scale=None)
+    with pytest.raises(HistoryError, match="none of this lecture's runs has a history"):
+        recheck(tmp_path, Console(file=io.StringIO()))
+
+
+def test_a_run_that_keeps_no_history_says_which_ones_do(tmp_path):
+    """Not that it was interrupted: it is complete."""
+    lecture(tmp_path, scale=None)
+    with pytest.raises(HistoryError, match=r"a scale run keeps no history: .* compare, failover and hotspot do"):
+        recheck(tmp_path / "scale-1", Console(file=io.StringIO()))
+
+
 def test_every_verdict_line_names_its_check(run):
     """One line for each check that the scenario exercises."""
     output = run(good())[1]

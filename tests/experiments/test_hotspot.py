@@ -55,9 +55,11 @@ def slowest_seconds(run, strategy):
 
 
 def served(run, strategy):
-    """Return by whom each shopper was served, over the whole run."""
+    """Return by whom each shopper was served through the balancer, over the whole run."""
     servers = {}
     for op in operations(run, strategy):
+        if op.phase == "final":
+            continue
         servers.setdefault(op.shopper, set()).add(op.server)
     return servers
 
@@ -99,6 +101,18 @@ def test_a_drained_server_keeps_those_who_are_bound_and_loses_the_others(results
     assert (sticky["last_seconds"] is None) == (sticky["after"]["requests"] > 0)
     assert free["after"]["requests"] == 0
     assert free["last_seconds"] >= 0
+
+
+def test_the_carts_of_those_who_were_there_all_along_are_looked_at_in_the_end(run, results):
+    """On every server that was there from the beginning; so what was lost for good is known."""
+    for name in ("sticky", "all-to-all"):
+        finals = [op for op in operations(run, name) if op.phase == "final"]
+        stayed = {op.shopper for op in operations(run, name) if op.block == -1 and op.phase == "main"}
+        assert {op.server for op in finals if op.server} <= {"web-1", "web-2"}
+        assert len(finals) == SERVERS * len({op.shopper for op in finals}) > 0
+        assert {op.shopper for op in finals} <= stayed
+        assert results["strategies"][name]["consistency"]["lost_writes"]["opportunities"] > 0
+        assert results["strategies"][name]["requests"]["sent"] == len(operations(run, name)) - len(finals)
 
 
 def test_everything_adds_up(results):

@@ -78,9 +78,21 @@ def _lived(shop: _Shop, plans: Any, name: str) -> hotspot.Lived:
     shop.drained_ns = drained.asked_ns + SECOND // 2
     drain = shop.follow(plans.drain)
     cpu = [{f"web-{n}": 0.02 + 0.01 * (n == 1) for n in range(1, SERVERS + 1)} for _ in turns]
-    lateness = [0.2] * 100
     return hotspot.Lived(
-        name, SERVERS, entered, turns, cpu, stay, added, roll_call, roll_call_ns, newcomers, drain, drained, lateness
+        arm=name,
+        servers=SERVERS,
+        entered=entered,
+        turns=turns,
+        cpu=cpu,
+        stay=stay,
+        added=added,
+        roll_call=roll_call,
+        roll_call_ns=roll_call_ns,
+        newcomers=newcomers,
+        drain=drain,
+        drained=drained,
+        final=[],
+        lateness_ms=[0.2] * 100,
     )
 
 

@@ -124,6 +124,28 @@ def test_the_headline_is_true_both_ways(told):
     assert "none under sticky" in opposite
 
 
+def checked(run, **found):
+    """Return a copy of a run with these counts: strategy to sessions lost, items lost, stale looks."""
+    strategies = {}
+    for name, record in run.results["strategies"].items():
+        counts = zip(("sessions_lost", "lost_writes", "stale_reads"), found.get(name, (0, 0, 0)), strict=True)
+        checks = {check: {"violations": some, "opportunities": 50} for check, some in counts}
+        strategies[name] = {**record, "consistency": {**record["consistency"], **checks}}
+    return results.Run(run.folder, {**run.results, "strategies": strategies})
+
+
+def test_whether_carts_were_lost_is_told_both_ways(told):
+    """Nobody's; somebody's, with how many; and who looked too early."""
+    kept = hotspot.headline(checked(told("usual")))
+    assert kept.endswith("While servers came and went, nobody lost a session or an item of the cart.")
+    late = hotspot.headline(checked(told("usual"), **{"all-to-all": (0, 0, 21)}))
+    assert "nobody lost a session or an item of the cart; 21 of 50 looks at the cart under all-to-all came" in late
+    lost = hotspot.headline(checked(told("usual"), redis=(2, 3, 0)))
+    assert lost.endswith("under redis 2 requests found their session gone and 3 of 50 items were lost.")
+    table = next(table for table in hotspot.tables(checked(told("usual"))) if "came and went" in table.title)
+    assert table.rows[0] == ("sticky", "0 of 50", "0 of 50", "0 of 50")
+
+
 def test_the_titles_are_true_both_ways(told):
     """What moves and what stays, who is uneven, whom a new server helps."""
     usual, opposite = told("usual"), told("opposite")

@@ -19,7 +19,7 @@ from lab.cluster import ClusterSpec, Lab
 from lab.experiments.hotspot.findings import assemble, busiest_server
 from lab.measuring.bench import Bench
 from lab.measuring.facts import Asked, Facts, conduct, in_order
-from lab.measuring.scenarios import in_background
+from lab.measuring.scenarios import final_views, in_background
 from lab.report.hotspot import QUESTION
 from loadtests.client import Generator
 from loadtests.recorder import Operation
@@ -162,6 +162,7 @@ class Lived(msgspec.Struct):
         newcomers: requests of those who came only then, logins included.
         drain: the first population's requests around the draining.
         drained: the draining.
+        final: the first population's carts in the end, as each server that was there from the beginning shows them.
         lateness_ms: how late requests left though their tab was idle.
     """
 
@@ -177,12 +178,17 @@ class Lived(msgspec.Struct):
     newcomers: list[Operation]
     drain: list[Operation]
     drained: Change
+    final: list[Operation]
     lateness_ms: list[float]
 
     def operations(self) -> list[Operation]:
-        """Return every request, stretch by stretch."""
+        """Return every request of the shoppers, stretch by stretch."""
         turns = [operation for turn in self.turns for operation in turn]
         return [*self.entered, *turns, *self.stay, *self.roll_call, *self.newcomers, *self.drain]
+
+    def history(self) -> list[Operation]:
+        """Return every request, the final looks at the carts included."""
+        return [*self.operations(), *self.final]
 
 
 @dataclass
@@ -249,6 +255,8 @@ class _Story:
         drain, drained = self._change(
             self._plans.drain, self._chosen.lengths.undrained, lambda cluster: self._drain(cluster, hot)
         )
+        steps.begin(f"{who}: what became of the carts")
+        final = self._final_carts()
         return [
             Lived(
                 arm=arm,
@@ -263,6 +271,7 @@ class _Story:
                 newcomers=newcomers[arm],
                 drain=drain[arm],
                 drained=drained[arm],
+                final=final[arm],
                 lateness_ms=self._lateness,
             )
             for arm in self._clusters
@@ -321,6 +330,12 @@ class _Story:
         asked_ns = time.monotonic_ns()
         cluster.drain(name)
         return Change(name, asked_ns, time.monotonic_ns())
+
+    def _final_carts(self) -> dict[str, list[Operation]]:
+        """Look at the carts of those who shopped while a server was added, and while one was drained."""
+        shoppers = sorted({planned.shopper for planned in self._plans.stay.requests})
+        views = final_views(self._bench.load, self._clusters, shoppers)
+        return {arm: [view for view in views if view.arm == arm] for arm in self._clusters}
 
     def _wait(self, since_ns: int) -> None:
         time.sleep(max(0.0, since_ns / 1e9 + WAIT_SECONDS - time.monotonic()))

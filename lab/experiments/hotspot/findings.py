@@ -39,7 +39,7 @@ _SECOND_NS = 1_000_000_000
 
 def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
     """Write the samples and the history into the run's folder, and return the results."""
-    write_history(folder / "history.jsonl", (op for lived in measured.lived for op in lived.operations()))
+    write_history(folder / "history.jsonl", (op for lived in measured.lived for op in lived.history()))
     turns = columns_of([(0, op) for lived in measured.lived for turn in lived.turns for op in turn])
     samples.save(turns, folder)
     chosen = measured.settings
@@ -97,7 +97,7 @@ def _strategy(lived: Lived, turns: samples.Samples) -> dict[str, Any]:
         "latency_ratio": None,
         "cpu_ms_per_request": {"servers": _cpu_ms(lived), "store": None, "balancer": None, "total": None},
         "servers": {server: {"requests": answered[server]} for server in sorted(answered)},
-        "consistency": check(operations, "shopping"),
+        "consistency": check(lived.history(), "shopping"),
     }
 
 
