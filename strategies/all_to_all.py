@@ -225,6 +225,10 @@ class AllToAllStore(ReplicatedStore):
         """Expect one more server; to be told to every server before the new one starts."""
         self._peers.meet(newcomer)
 
+    def forget(self, name: str) -> None:
+        """Tell a server that is gone for good nothing any more; what it saved stays."""
+        self._peers.forget(name)
+
     def received(self, messages: list[Message], counts: Mapping[str, int]) -> None:
         """Merge what a peer has sent, and add what it amounts to."""
         with self._lock:

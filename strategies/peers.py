@@ -34,6 +34,8 @@ RELAY_SECONDS = 10.0
 
 _ASKERS_PER_PEER = 4
 
+_FEWEST_PEERS = 3  # to have askers for: peers may be met later
+
 
 class PeersOwner(Protocol):
     """What the peers' links need of the store."""
@@ -65,7 +67,7 @@ class Peers:
         self._meeting = threading.Lock()
         self._ask_seconds = settings.timeout_seconds * ASK_SHARE
         self._askers = {peer.name: PeerClient(peer, settings.peer_secret, self._ask_seconds) for peer in settings.peers}
-        self._pool = ThreadPoolExecutor(_ASKERS_PER_PEER * max(1, len(settings.peers)), "ask-peers")
+        self._pool = ThreadPoolExecutor(_ASKERS_PER_PEER * max(_FEWEST_PEERS, len(settings.peers)), "ask-peers")
 
     def join(self) -> bool:
         """Contact all peers, then learn the state from one that is ready; return whether there was one.
@@ -115,16 +117,34 @@ class Peers:
     def meet(self, newcomer: Peer) -> None:
         """Tell one more peer of every change from its first greeting on. Meeting one that is known is no error.
 
-        The tables are replaced, never changed: others are going through them.
+        Whoever was at the newcomer's address before is forgotten. The tables are replaced, never changed: others are
+        going through them.
         """
         with self._meeting:
             if newcomer.name in self._links or newcomer.name == self._settings.server:
                 return
+            for before in [link.peer.name for link in self._links.values() if link.peer.url == newcomer.url]:
+                self._drop(before)
             link = PeerLink(newcomer, self._settings, self)
             asker = PeerClient(newcomer, self._settings.peer_secret, self._ask_seconds)
             self._askers = {**self._askers, newcomer.name: asker}
             self._links = {**self._links, newcomer.name: link}
         link.start()
+
+    def forget(self, name: str) -> None:
+        """Tell a peer nothing any more, as it is gone for good. Forgetting one that is not known is no error."""
+        with self._meeting:
+            if name in self._links:
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        link, asker = self._links[name], self._askers[name]
+        self._links = {other: each for other, each in self._links.items() if other != name}
+        link.close(0.0)
+        asker.close()
+        self._counts.update(link.counts)
+        self._counts["requests_sent"] += link.client.requests_sent + asker.requests_sent
+        self._askers = {other: each for other, each in self._askers.items() if other != name}
 
     def greeted(self, hello: Hello) -> None:
         """Take note that a peer is up."""
@@ -204,9 +224,12 @@ class Peers:
             _, answers = wait(answers, seconds, FIRST_COMPLETED)
 
     def _ask(self, name: str, handle: str) -> None:
+        asker, link = self._askers.get(name), self._links.get(name)
+        if asker is None or link is None:
+            return  # forgotten meanwhile
         try:
-            self._owner.learn(self._askers[name].ask([handle]))
+            self._owner.learn(asker.ask([handle]))
         except PeerSilent:
-            self._links[name].doubt()
+            link.doubt()
         except PeerError:
             pass  # the link notices by itself

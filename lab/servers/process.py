@@ -9,28 +9,20 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
-from waitress.server import create_server
 
 from lab.servers.internal import internal_app
+from lab.servers.listener import PEERS, SHOPPERS, listen
 from lab.servers.plan import Descriptors, Report, ServerPlan
 from lab.shop.app import ShopConfig, create_shop
 from strategies import load_store_class
 from strategies.session_interface import ServerSideSessions
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
-
     from lab.shop.catalogue import Catalogue
     from strategies.contract import SessionStore
-
-THREADS = 4
-"""Worker threads for shoppers, and as many for the lab and the peers: a replication never waits for a shopper."""
-
-_SHOPPERS: dict[str, Any] = {"max_request_body_size": 64 * 1024, "max_request_header_size": 32 * 1024}
-_PEERS: dict[str, Any] = {"max_request_body_size": 64 * 1024 * 1024}  # a batch of sessions, 64 KiB at most each
 
 
 def main(plan: ServerPlan, descriptors: Descriptors, lifelines: tuple[int, ...]) -> NoReturn:
@@ -61,7 +53,7 @@ def _serve(plan: ServerPlan, descriptors: Descriptors) -> None:
     store = load_store_class(plan.strategy).open(plan.settings)
     sessions = ServerSideSessions(store, plan.writes, lab_headers=True)
     origin: list[Catalogue] = []  # the peers are served before there is a shop
-    inner = _listen(internal_app(store, sessions.losses, origin), descriptors.internal, **_PEERS)
+    inner = listen(internal_app(store, sessions.losses, origin), socket.socket(fileno=descriptors.internal), **PEERS)
     threading.Thread(target=inner.run, name="internal", daemon=True).start()
     _join(store)
     config = ShopConfig(
@@ -74,24 +66,10 @@ def _serve(plan: ServerPlan, descriptors: Descriptors) -> None:
     )
     shop = create_shop(config, sessions)
     origin.append(shop.extensions["catalogue"])
-    outer = _listen(shop, descriptors.public, **_SHOPPERS)
+    outer = listen(shop, socket.socket(fileno=descriptors.public), **SHOPPERS)
     _say(descriptors.report, Report())
     outer.run()  # returns on SIGTERM, after the requests under way
     store.close()
-
-
-def _listen(app: WSGIApplication, bound: int, **limits: Any) -> Any:
-    """Open a listener for an application on a bound socket."""
-    return create_server(
-        app,
-        sockets=[socket.socket(fileno=bound)],
-        threads=THREADS,
-        ident=None,
-        connection_limit=1000,
-        channel_timeout=24 * 60 * 60,  # the balancer and the peers keep their connections through quiet phases
-        asyncore_use_poll=True,
-        **limits,
-    )
 
 
 def _join(store: SessionStore) -> None:
