@@ -20,7 +20,7 @@ VERSION = "3.9"
 """Of the format: what Docker reads from 20.10 on, the first whose services can limit their processes."""
 
 REFUSED = frozenset(
-    {"build", "container_name", "depends_on", "pids_limit", "profiles", "pull_policy", "restart", "scale"}
+    {"build", "container_name", "depends_on", "pids_limit", "profiles", "pull_policy", "restart", "scale", "tmpfs"}
 )
 """What stands in a service and means nothing to Swarm: it starts all at once, restarts by `deploy.restart_policy`, and
 builds no images. `security_opt` is left in, for Docker to say that it ignores it."""
@@ -111,6 +111,7 @@ def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = Fa
     top["services"].below = services
     for service in services:
         _move_limit(service)
+        _move_tmpfs(service)
         kept = (_readable(block) for block in service.below if _is_kept(block, publish=publish))
         service.below = [block for block in kept if block]
     for name in top.keys() & {"networks", "volumes"}:
@@ -163,6 +164,26 @@ def _move_limit(service: _Block) -> None:
     pids, limits = service.find("pids_limit"), service.find("deploy", "resources", "limits")
     if pids and limits:
         limits.below.append(_Block(f"          pids: {pids.value}"))
+
+
+def _move_tmpfs(service: _Block) -> None:
+    """Mount what is in memory as a volume of that type: Swarm passes over `tmpfs` without a word."""
+    mounted = service.find("tmpfs")
+    if mounted is None:
+        return
+    volumes = service.find("volumes")
+    if volumes is None:
+        volumes = _Block("    volumes:")
+        service.below.append(volumes)
+    for item in mounted.below:
+        target = item.line.strip().removeprefix("- ").split(":")[0]
+        volumes.below.append(_Block(f"{_item_indent(volumes)}- type: tmpfs\n{_item_indent(volumes)}  target: {target}"))
+
+
+def _item_indent(listed: _Block) -> str:
+    """Return how far a list's items are indented: Compose 2 does it, 1.29 does not."""
+    first = listed.below[0].line if listed.below else "    "
+    return first[: len(first) - len(first.lstrip())]
 
 
 def _readable(block: _Block) -> _Block | None:

@@ -130,7 +130,7 @@ class Stack:
             )
         homes = [node for node in _nodes() if HOME in node["Spec"]["Labels"]]
         if not homes:
-            docker("node", "update", "--label-add", f"{HOME}=true", "self")
+            docker("node", "update", "--label-add", f"{HOME}=true", swarm["NodeID"])
         elif swarm["NodeID"] not in [node["ID"] for node in homes]:
             raise SwarmFailed(
                 f"the volumes of the stack are on {homes[0]['Description']['Hostname']}: deploy from there "

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from ipaddress import ip_address
 from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,19 +71,34 @@ def addresses_of(service: str) -> set[str]:
 
 
 def own_address(service: str) -> str:
-    """Return which of a service's addresses is this container's, as soon as DNS lists it.
+    """Return which of a service's addresses is this container's.
+
+    In a swarm DNS does not list a container before it is healthy. But there it is in one network only, and so has one
+    address. Where it has several, DNS says which.
 
     Raises:
-        LabError: it does not within `ADDRESS_SECONDS`.
+        LabError: it has several, and DNS lists none of them within `ADDRESS_SECONDS`.
     """
+    own = _own_addresses()
+    if len(own) == 1:
+        return own.pop()
     deadline = time.monotonic() + ADDRESS_SECONDS
     while True:
-        own = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
-        if listed := sorted(own & addresses_of(service)):
+        if listed := sorted(_own_addresses() & addresses_of(service)):
             return listed[0]
         if time.monotonic() > deadline:
             raise LabError(f"DNS does not list this container under {service!r} (SERVICE)")
         time.sleep(0.1)
+
+
+def _own_addresses() -> set[str]:
+    """Return this container's IPv4 addresses on its networks."""
+    every = (entry for entries in psutil.net_if_addrs().values() for entry in entries)
+    return {entry.address for entry in every if entry.family == socket.AF_INET and not _is_local(entry.address)}
+
+
+def _is_local(address: str) -> bool:
+    return ip_address(address).is_loopback
 
 
 def name_of(service: str, address: str) -> str:
