@@ -36,6 +36,7 @@ class Exchange:
         error: what went wrong on the way, else None.
         sent_bytes: size of the request's body.
         presented: short hash of the session whose cookie was sent.
+        resent: see `recorder.Operation`.
     """
 
     planned: PlannedRequest
@@ -52,6 +53,7 @@ class Exchange:
     error: Exception | None = None
     sent_bytes: int = 0
     presented: str | None = None
+    resent: bool = False
 
 
 def operation(i: int, exchange: Exchange, target: ArmTarget, plan: Plan) -> Operation:
@@ -87,7 +89,8 @@ def operation(i: int, exchange: Exchange, target: ArmTarget, plan: Plan) -> Oper
         t0_ns=exchange.t0_ns,
         t1_ns=exchange.t1_ns,
         slept=exchange.slept,
-        outcome=outcome(exchange.f, exchange.status, exchange.error, readable=not unreadable),
+        resent=exchange.resent,
+        outcome=_outcome(exchange, readable=not unreadable),
         status=exchange.status,
         error=error,
         server=header("x-served-by"),
@@ -115,6 +118,13 @@ def outcome(f: str, status: int, error: Exception | None, *, readable: bool = Tr
         return "ok"
     refused = isinstance(error, ConnectionRefusedError) or status in REFUSAL
     return "fail" if refused or f in READS else "info"
+
+
+def _outcome(exchange: Exchange, *, readable: bool) -> Outcome:
+    decided = outcome(exchange.f, exchange.status, exchange.error, readable=readable)
+    if decided == "fail" and exchange.resent and exchange.f not in READS:
+        return "info"  # what became of it the first time nobody knows
+    return decided
 
 
 def _read(exchange: Exchange) -> tuple[Answer, str | None]:

@@ -38,7 +38,7 @@ SILENCE_SECONDS = 10
 """Without a heartbeat (Locust's, one a second) for so long, a worker is lost. The end of one that the lab has started
 is seen at once."""
 
-HERE_SECONDS = 60.0
+HERE_SECONDS = 120.0
 """How long the workers of this machine may take to come."""
 
 GRACE_SECONDS = 30.0
@@ -220,10 +220,7 @@ class Fleet:
         return _gathered(plans, list(reports.values()), parts, answers)
 
     def _part(self, report: Report, worker: Worker, answers: Answers) -> Part:
-        for operation in report.operations:  # by the worker's clock, since the moment that was agreed on
-            operation.intended_ns += answers.zero_ns
-            operation.t0_ns += answers.zero_ns
-            operation.t1_ns += answers.zero_ns
+        report.move(answers.zero_ns)  # they came as times since the moment that was agreed on
         return Part(
             worker=worker,
             shoppers=len(self._seats.shoppers(worker.name)),

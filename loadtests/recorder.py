@@ -43,6 +43,8 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
         t0_ns: just before it was sent.
         t1_ns: just after the answer was read.
         slept: the tab was idle at the intended time, so that lateness is the generator's own and not the server's.
+        resent: a write that went out a second time, as browsers do: the balancer closed the idle connection that it
+            was sent on, and answered nothing. Reads that go out again are not told apart.
         outcome: see `Outcome`.
         status: HTTP status, 0 where there was none.
         error: class and text of what went wrong, else None.
@@ -81,6 +83,7 @@ class Operation(msgspec.Struct, kw_only=True, gc=False):
     t0_ns: int
     t1_ns: int
     slept: bool = True
+    resent: bool = False
     outcome: Outcome
     status: int
     error: str | None = None

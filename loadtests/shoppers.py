@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 from geventhttpclient.client import HTTPClientPool
+from geventhttpclient.response import HTTPConnectionClosed
 from locust import FastHttpUser
 from locust.env import Environment
 
@@ -68,6 +69,11 @@ class Client(FastHttpUser):
     ) -> Exchange:
         """Send one request, note times and answer in `exchange`, and return it.
 
+        A balancer that is given a new configuration closes connections on which nothing has come for a while, and now
+        and then a request is on its way to it in that very moment: no server ever sees it. A shopper's browser sends
+        it again on a new connection, writes too, and so does this client, once. (All but POST the library beneath sends
+        again by itself.) No other failure is tried again.
+
         Args:
             exchange: to be filled.
             method: HTTP method.
@@ -82,16 +88,21 @@ class Client(FastHttpUser):
             exchange.sent_bytes = len(body.encode())
         if cookies:
             headers["Cookie"] = cookies
-        limit = gevent.Timeout(timeout_seconds)
         exchange.t0_ns = time.monotonic_ns()
-        with limit, self.client.request(method, url, data=body, headers=headers, catch_response=True) as answer:
-            exchange.error = answer.request_meta["exception"]
-            if exchange.error is None:
-                exchange.status, exchange.headers, exchange.body = answer.status_code, answer.headers, answer.content
+        with gevent.Timeout(timeout_seconds):
+            self._ask(exchange, method, url, body, headers)
+            if isinstance(exchange.error, HTTPConnectionClosed) and method == "POST":
+                exchange.resent = True
+                self._ask(exchange, method, url, body, headers)
         exchange.t1_ns = time.monotonic_ns()
-        if (cause := getattr(exchange.error, "original", None)) is not None:
-            exchange.error = cause
         return exchange
+
+    def _ask(self, exchange: Exchange, method: str, url: str, body: str | None, headers: dict[str, str]) -> None:
+        with self.client.request(method, url, data=body, headers=headers, catch_response=True) as answer:
+            error = answer.request_meta["exception"]
+            exchange.error = getattr(error, "original", None) or error
+            if error is None:
+                exchange.status, exchange.headers, exchange.body = answer.status_code, answer.headers, answer.content
 
 
 class Shopper:

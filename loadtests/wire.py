@@ -68,6 +68,14 @@ class Report(msgspec.Struct, tag=True):
     retries: int = 0
     omitted: int = 0
 
+    def move(self, by_ns: int) -> Report:
+        """Move every time by so much, onto another clock; durations stay what they are."""
+        for operation in self.operations:
+            operation.intended_ns += by_ns
+            operation.t0_ns += by_ns
+            operation.t1_ns += by_ns
+        return self
+
 
 class Failure(msgspec.Struct, tag=True):
     """Why a command could not be done."""

@@ -96,16 +96,7 @@ class Worker:
             start_ns = self._start.get(timeout=GO_SECONDS)
             cpu_seconds, wall_seconds = replay(walks, start_ns)
         report = self._generator.report(command.plans, walks, cpu_seconds, wall_seconds)
-        return _since(start_ns, report)
-
-
-def _since(start_ns: int, report: Report) -> Report:
-    """Write every time as one since the plan's time zero: only durations mean something elsewhere."""
-    for operation in report.operations:
-        operation.intended_ns -= start_ns
-        operation.t0_ns -= start_ns
-        operation.t1_ns -= start_ns
-    return report
+        return report.move(-start_ns)  # since the plan's time zero: only durations mean something elsewhere
 
 
 def _address(text: str) -> tuple[str, int]:

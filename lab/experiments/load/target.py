@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -26,16 +27,22 @@ def target_at(address: str) -> ArmTarget:
     Raises:
         LabError: it is no address, nobody answers, or what answers is no shop of this lab.
     """
-    parts = urlsplit(address if "//" in address else f"http://{address}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise LabError(f"expected the address of a shop, such as http://127.0.0.1:8085, got {address!r}.")
-    url = f"{parts.scheme}://{parts.netloc}"
+    url = _base(address)
     if not _is_a_shop(url):
         raise LabError(
             f"what answers at {url} is no shop of this lab, and the load is for nobody else: "
             "expected a cart from /api/cart. Start one with `make up`, or leave TARGET out."
         )
     return ArmTarget(arm=ARM, strategy=ARM, url=url, server_urls={}, cookie_name="session")
+
+
+def _base(address: str) -> str:
+    parts = urlsplit(address if "//" in address else f"http://{address}")
+    with suppress(ValueError):  # of a port that is no number
+        plain = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        if plain and not parts.path.strip("/") and not parts.query:
+            return f"{parts.scheme}://{parts.netloc}"
+    raise LabError(f"expected the address of a shop, such as http://127.0.0.1:8085, got {address!r}.")
 
 
 def own_versions() -> dict[str, str | None]:
