@@ -130,13 +130,13 @@ def test_what_swarm_refuses_is_left_out_and_the_rest_stays(config):
 
 @pytest.mark.parametrize("config", [OLD, NEW], ids=["1.29", "2"])
 def test_nothing_is_published_unless_asked_for(config):
-    """Swarm opens a port on every machine of the swarm, whatever address Compose was given."""
+    """Swarm opens a port to everybody, whatever address Compose was given."""
     closed = for_swarm(config)
     assert closed.ports == (Port("balancer", 9081, 8081), Port("balancer", 9082, 8082))
     assert closed.images["balancer"] == "nginx:1.31"
     assert "9081" not in closed.text
     opened = for_swarm(config, publish=True).text
-    assert "    ports:\n    - published: 9081\n      target: 8081\n    - published: 9082\n" in opened
+    assert "    ports:\n    - published: 9081\n      target: 8081\n      mode: host\n    - published: 9082\n" in opened
     assert "127.0.0.1" not in opened
 
 

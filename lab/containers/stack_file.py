@@ -27,6 +27,7 @@ builds no images. `security_opt` is left in, for Docker to say that it ignores i
 
 _COMMANDS = frozenset({"command", "entrypoint"})
 _PORT = re.compile(r"(?:[\d.]+:)?(?P<published>\d+):(?P<target>\d+)(?:/tcp)?")
+_PUBLISHED = "    - published: {port.published}\n      target: {port.target}\n      mode: host"
 _NUMBER = re.compile(r"(?P<key>\s*cpus: )(?P<value>[\d.]+)")
 
 
@@ -96,8 +97,8 @@ def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = Fa
     Args:
         config: what `docker compose config` printed.
         profiles: services that belong to others of them are left out.
-        publish: whether ports stay published. Swarm opens them on every machine of the swarm, to everybody: it cannot
-            publish on 127.0.0.1.
+        publish: whether ports stay published, on the machine that runs the service, to everybody who reaches it: Swarm
+            cannot publish on 127.0.0.1.
 
     Raises:
         LabError: there are no services in it.
@@ -192,7 +193,7 @@ def _readable(block: _Block) -> _Block | None:
         ports = _ports(_Block("", [block]))
         return _Block(
             block.line,
-            [_Block(f"    - published: {port.published}\n      target: {port.target}") for port in ports],
+            [_Block(_PUBLISHED.format(port=port)) for port in ports],
         )
     number = _NUMBER.fullmatch(block.line)
     line = f'{number["key"]}"{number["value"]}"' if number else block.line

@@ -29,6 +29,12 @@ HOME = "session-lab-home"
 SECONDS = 300.0
 """How long all services may take until they run and are healthy, or until they are gone."""
 
+_GATE_DNS = "resolver 127.0.0.11 valid=2s ipv6=off; proxy_connect_timeout 2s; proxy_timeout 1h;\n"
+_GATE_SERVER = (
+    "upstream p{port.published} {{ zone p{port.published} 64k; server {port.service}:{port.target} resolve; }}\n"
+    "server {{ listen {port.published}; proxy_pass p{port.published}; }}\n"
+)
+
 USAGE = "usage: python3 -m lab.containers.swarm deploy|remove"
 
 
@@ -43,7 +49,7 @@ class Stack:
         name: begins the names of its services, networks and volumes.
         environment: variables for the compose files, before those of this process and of `.env`.
         profiles: optional services to take along.
-        publish: whether everybody who reaches a machine of the swarm reaches the balancer.
+        publish: whether everybody who reaches the stack's home reaches the balancer.
     """
 
     def __init__(
@@ -163,11 +169,9 @@ class Stack:
 
     def _open_gate(self, stack: StackFile) -> None:
         """Publish the balancer on 127.0.0.1, which Swarm cannot: a container of its own hands connections on."""
-        servers = "".join(
-            f"server {{ listen {port.published}; proxy_pass {port.service}:{port.target}; }}\n" for port in stack.ports
-        )
+        servers = "".join(_GATE_SERVER.format(port=port) for port in stack.ports)
         published = [word for port in stack.ports for word in ("-p", f"127.0.0.1:{port.published}:{port.published}")]
-        config = f"pid /tmp/nginx.pid; error_log stderr warn; events {{}} stream {{\n{servers}}}\n"
+        config = f"pid /tmp/nginx.pid; error_log stderr warn; events {{}} stream {{\n{_GATE_DNS}{servers}}}\n"
         docker("rm", "--force", self._gate)
         docker(
             *("run", "--detach", "--name", self._gate, "--network", f"{self.name}_outside", *published),
@@ -210,7 +214,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _tell(stack: StackFile, *, publish: bool) -> None:
-    where = "every machine of the swarm, to everybody who reaches it" if publish else "127.0.0.1 of this machine"
+    where = "all addresses of this machine, to everybody who reaches it" if publish else "127.0.0.1 of this machine"
     listed = ", ".join(str(port.published) for port in stack.ports)
     print(f"All services run. Published on {where}: ports {listed}.")  # noqa: T201
 
