@@ -167,22 +167,54 @@ def blocked(client, name):
     return [entry["id"] for entry in client.client_list() if entry["name"] == name and entry["cmd"] == "blpop"]
 
 
-def test_reset():
-    """A connection that is torn down without a goodbye is an error of Redis's, not of the operating system's."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+class Listener:
+    """A server that takes one connection, reads a command, and ends the connection in its own way."""
 
-        def tear_down():
-            connection, _ = listener.accept()
+    def __init__(self, end):
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._end = end
+        self.pool = redis.ConnectionPool(port=self._socket.getsockname()[1], protocol=2, driver_info=None)
+
+    def __call__(self):
+        """Serve."""
+        with self._socket:
+            connection, _ = self._socket.accept()
             with connection:
                 connection.recv(100)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._end(connection)
 
-        def call():
-            pool = redis.ConnectionPool(port=listener.getsockname()[1], protocol=2, driver_info=None)
-            with pytest.raises(redis.ConnectionError, match="reset"):
-                Connections(pool).call("PING")
 
-        at_once(tear_down, call)
+def tear_down(connection):
+    """Have the connection reset as it is closed."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def answer_half(connection):
+    """Begin an answer, and leave it at that."""
+    connection.sendall(b"$100\r\nhalf")
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [(tear_down, "reset"), (answer_half, "has closed the connection"), (lambda _: None, "has closed the connection")],
+)
+def test_ended_without_an_answer(end, told):
+    """However a connection ends before the answer is whole, the call ends, too, with an error of Redis's."""
+    listener, raised = Listener(end), []
+
+    def call():
+        try:
+            Connections(listener.pool).call("PING")
+        except redis.RedisError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (listener, call)]  # who waits for ever is left
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [type(error) for error in raised] == [redis.ConnectionError]
+    assert told in str(raised[0])
 
 
 def test_fork(redis_url):
