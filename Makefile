@@ -51,9 +51,12 @@ load: setup ## more load than one process can send: one plan, several workers (W
 report: setup ## draw charts and page again from a run's files (RUN=results/compare-…, the latest if not given)
 	@exec $(LAB) report "$${RUN:-results/latest}"
 
-up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4 CACHE=1)
+up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4 CACHE=1; all five in containers: ENGINE=docker)
 	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${SERVERS:+"--servers=$$SERVERS"} \
-		$(if $(filter-out 0 no,$(CACHE)),--cache)
+		$${ENGINE:+"--engine=$$ENGINE"} $(if $(filter-out 0 no,$(CACHE)),--cache)
+
+.env: # the secrets that docker-compose.yml needs, made once
+	@$(PYTHON) -m lab.containers.env_file
 
 test: ## everything, from nothing: lint, format, types, tests
 	@$(PYTHON) lab/bootstrap.py --tests

@@ -309,18 +309,34 @@ def check(context: click.Context, run: Path, *, witnesses: bool) -> None:
 
 
 @cli.command()
-@click.option("--strategy", required=True, type=_Names(), help="Which one.")
+@click.option("--strategy", type=_Names(), help="Which one; in containers, all five run.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "docker"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or containers.",
+)
 @_SERVERS
 @_WRITES
 @_REPLICATION
 @click.option("--cache", is_flag=True, help="A Redis in front of the catalogue: product pages and searches.")
-def up(strategy: tuple[str, ...], **options: Any) -> None:
+def up(strategy: tuple[str, ...] | None, engine: str, *, cache: bool, **options: Any) -> None:
     """Start a cluster to play with, until Ctrl-C."""
-    from lab.playground import run  # noqa: PLC0415
+    from lab import playground  # noqa: PLC0415
 
+    if engine == "docker":
+        if strategy or cache:
+            raise click.UsageError(
+                "in containers all five strategies run, without a cache: leave STRATEGY and CACHE out"
+            )
+        playground.run_in_containers(Console(), **options)
+        return
+    if strategy is None:
+        raise click.UsageError(f"expected a strategy: --strategy (STRATEGY=…), one of: {', '.join(STRATEGIES)}")
     if len(strategy) != 1:
         raise click.UsageError(f"expected one strategy, got {len(strategy)}: {' '.join(strategy)}")
-    run(strategy[0], Console(), **options)
+    playground.run(strategy[0], Console(), cache=cache, **options)
 
 
 def _carry_out(module: str, **options: Any) -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.cluster import ClusterSpec, Lab
+from lab.containers import Compose, env_file
 from lab.shop.cache import CacheSettings
-from strategies import find
+from strategies import STRATEGIES, find
+from strategies.contract import UnsupportedPolicy
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+FRONT_PORT = 8080
+"""Of the front page, within the balancer's container; the strategies' ports follow, in the order of the registry."""
 
 
 def run(strategy: str, console: Console, *, cache: bool = False, **options: Any) -> None:
@@ -48,8 +53,43 @@ def run(strategy: str, console: Console, *, cache: bool = False, **options: Any)
             soft_wrap=True,
             highlight=False,
         )
-        console.print("Ctrl-C stops everything.")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            console.print("stopping.")
+        _wait(console)
+
+
+def run_in_containers(console: Console, *, servers: int, writes: str, replication: str) -> None:
+    """Start all five clusters in containers, say where they are, and wait for Ctrl-C; then remove them.
+
+    Args:
+        console: where the user looks.
+        servers: how many web servers each strategy has.
+        writes: what a request saves.
+        replication: when all-to-all answers.
+
+    Raises:
+        UnsupportedPolicy: a strategy cannot promise the writes that are asked for.
+        LabError: there is no engine, or something does not start.
+    """
+    for strategy in STRATEGIES.values():
+        if writes not in strategy.policies:
+            raise UnsupportedPolicy(f"{strategy.name} cannot promise {writes!r} writes, and all five are started")
+    compose = Compose("session-lab-up", {"SERVERS": str(servers), "WRITES": writes, "REPLICATION": replication})
+    if env_file.write():
+        console.print("secrets written to .env")
+    console.print("building the images, which takes minutes the first time", highlight=False)
+    compose.build()
+    with compose.guarded():
+        console.print(f"starting {servers * len(STRATEGIES)} web servers, the stores and the balancer", highlight=False)
+        compose.up()
+        console.print(f"the shop under every strategy:  http://127.0.0.1:{compose.port('balancer', FRONT_PORT)}")
+        for port, strategy in enumerate(STRATEGIES.values(), start=FRONT_PORT + 1):
+            url = f"http://127.0.0.1:{compose.port('balancer', port)}"
+            console.print(f"  {url}    sessions in {strategy.lives_in}", soft_wrap=True, highlight=False)
+        _wait(console)
+
+
+def _wait(console: Console) -> None:
+    console.print("Ctrl-C stops everything.")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("stopping.")

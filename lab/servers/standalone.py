@@ -122,6 +122,7 @@ def run(told: Environment, ended: threading.Event, *, public: int = PUBLIC_PORT,
     threading.Thread(target=inner.run, name="internal", daemon=True).start()
     _wait_for_catalogue(told.origin_url(), ended)
     store, shop = _open(told, name, gate, Neighbours(told.service, address, internal) if told.service else None)
+    farewell = None
     if not ended.is_set():
         farewell = Farewell(listen(shop, _bound(told.listen, public), **SHOPPERS))
         farewell.serve()
@@ -131,6 +132,8 @@ def run(told: Environment, ended: threading.Event, *, public: int = PUBLIC_PORT,
         gate.serving = False
         farewell.leave()
     store.close()
+    if farewell:
+        farewell.wait_for_a_refusal()
 
 
 def _open(told: Environment, name: str, gate: Gate, around: Neighbours | None) -> tuple[SessionStore, WSGIApplication]:
