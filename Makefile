@@ -6,6 +6,7 @@ LAB := .venv/bin/python -m lab
 OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS:+"--blocks=$$BLOCKS"} \
 	$${SEED:+"--seed=$$SEED"} $${STRATEGIES:+"--strategies=$$STRATEGIES"} $${WRITES:+"--writes=$$WRITES"} \
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
+	$${ENGINE:+"--engine=$$ENGINE"} $${TARGET:+"--target=$$TARGET"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
 .PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture load report up test check bench lock clean
@@ -16,7 +17,7 @@ help: ## list the doors
 setup: ## make the environment and fetch the engines, no run (PYTHON=python3.13 to choose one)
 	@$(PYTHON) lab/bootstrap.py
 
-compare: setup ## measure the strategies, then table and report (SERVERS RATE BLOCKS QUICK=1 FULL=1 SEED STRATEGIES WRITES REPLICATION OUT)
+compare: setup ## measure the strategies, then table and report (SERVERS RATE BLOCKS QUICK=1 FULL=1 SEED STRATEGIES WRITES REPLICATION OUT; in containers: ENGINE=docker; what runs already: TARGET=deployment.toml)
 	@exec $(LAB) compare $(OPTIONS)
 
 failover: setup ## kill and stop servers and engines under load: what is lost, for how long (SERVERS RATE QUICK=1 SEED STRATEGIES OUT)
@@ -44,7 +45,7 @@ lecture: setup ## every experiment in turn, and one page of what they found (QUI
 	@exec $(LAB) lecture $(OPTIONS) $(if $(filter-out 0 no,$(FRESH)),--fresh)
 
 load: setup ## more load than one process can send: one plan, several workers (WORKERS=4 STRATEGY=redis or TARGET=http://… RATE SECONDS SERVERS QUICK=1 SEED OUT ELSEWHERE LISTEN)
-	@exec $(LAB) load $(OPTIONS) $${WORKERS:+"--workers=$$WORKERS"} $${TARGET:+"--target=$$TARGET"} \
+	@exec $(LAB) load $(OPTIONS) $${WORKERS:+"--workers=$$WORKERS"} \
 		$${STRATEGY:+"--strategy=$$STRATEGY"} $(if $(SECONDS),--seconds='$(SECONDS)') \
 		$${ELSEWHERE:+"--elsewhere=$$ELSEWHERE"} $${LISTEN:+"--listen=$$LISTEN"}
 

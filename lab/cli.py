@@ -107,6 +107,13 @@ _STRATEGIES = click.option(
     "--strategies", type=_Names(), default=tuple(STRATEGIES), help="Which strategies, by name  [default: all five]."
 )
 _LOADS = click.option("--loads", type=_Loads(), help='Offered loads in requests/s, such as "100 200 400".')
+_ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["local", "docker"]),
+    default="local",
+    show_default=True,
+    help="What runs servers and stores: processes of the lab's own, or containers.",
+)
 _OUT = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs are kept."
 )
@@ -118,6 +125,12 @@ def cli() -> None:
 
 
 @cli.command()
+@_ENGINE
+@click.option(
+    "--target",
+    type=click.Path(path_type=Path),
+    help="Measure a deployment that runs already: a file that says where; see containers/target.example.toml.",
+)
 @_SERVERS
 @_RATE
 @click.option(
@@ -134,6 +147,8 @@ def compare(*, quick: bool, full: bool, **options: Any) -> None:
     """Measure the strategies side by side and write a report."""
     if quick and full:
         raise click.UsageError("--quick and --full exclude each other: choose one.")
+    if options["target"] is not None and options["engine"] != "local":
+        raise click.UsageError("--engine and --target exclude each other: a target runs already, so nothing starts it.")
     _carry_out("compare", quick=quick, full=full, **options)
 
 

@@ -21,8 +21,10 @@ from lab.engines.delay import DelayedLink
 from lab.engines.nginx import Nginx
 from lab.engines.ports import HOST, bound_socket
 from lab.errors import LabError, PortsExhausted, ServerFailed
+from lab.probes import traffic
+from lab.probes.cpu import CpuMeter
 from lab.probes.sockets import SocketTotals
-from lab.probes.traffic import SESSIONS_APPLICATION
+from lab.probes.storage import memory_of
 from lab.servers import ServerPlan
 from strategies import find
 from strategies.contract import Census, Peer, StoreSettings
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from lab.cluster.lab import Lab
     from lab.cluster.spec import ClusterSpec
+    from lab.probes.containers import Use
     from lab.servers import ServerProcess
     from lab.shop.cache import CacheSettings
 
@@ -151,6 +154,11 @@ class Cluster:
         return f"{self._lab.namespace}{self._name}"
 
     @property
+    def balancer_version(self) -> str:
+        """Of its nginx."""
+        return self.balancer.version
+
+    @property
     def access_log(self) -> Path:
         """The balancer's access log; `balancer.flush()` brings it up to date."""
         return self.balancer.access_log
@@ -203,6 +211,46 @@ class Cluster:
         """
         totals = [counters.sockets for counters in self.counters().values()]
         return None if None in totals else [total for of_one in totals for total in of_one or ()]
+
+    def links(self, peer_requests: int) -> traffic.Links:
+        """Return what went over each link so far; see `lab.probes.traffic`.
+
+        Args:
+            peer_requests: how many requests its servers have sent each other.
+
+        Raises:
+            LabError: a server or the balancer does not answer.
+        """
+        sockets, balancer = self.sockets(), self.balancer.traffic()
+        ports = traffic.store_ports(self._lab.postgresql.url, self._lab.redis.url if self._lab.redis else None)
+        internal = frozenset(traffic.port_of(server.internal_url) for server in self.servers)
+        return {
+            **traffic.balancer_links(
+                balancer.requests,
+                balancer.client_received_bytes + balancer.client_sent_bytes,
+                balancer.server_sent_bytes + balancer.server_received_bytes,
+            ),
+            **traffic.server_links(sockets, peer_requests, ports, internal),
+        }
+
+    def cpu_meter(self) -> CpuMeter:
+        """Return a meter of the CPU time of all that serves it: `servers`, `store` (all engines), `balancer`."""
+        every = (self._lab.postgresql, self._lab.redis, self._lab.cache)
+        engines = [engine.pid for engine in every if engine is not None and engine.pid is not None]
+        servers = [server.pid for server in self.servers]
+        return CpuMeter({"servers": servers, "store": engines, "balancer": [self.balancer.pid]})
+
+    def container_use(self) -> dict[str, Use]:
+        """Return nothing: its servers are processes."""
+        return {}
+
+    def memory_bytes(self) -> int:
+        """Return the memory that its servers have to themselves.
+
+        Raises:
+            LabError: a server has ended.
+        """
+        return memory_of([server.pid for server in self.servers])
 
     def quiet(self) -> float:
         """Wait until every copy has reached the peers that are neither dead nor paused.
@@ -447,7 +495,7 @@ class Cluster:
     def _of_sessions(self) -> dict[str, str]:
         """Return what connections for sessions are opened with; those of the catalogue stay as they are."""
         relaxed = {"options": "-c synchronous_commit=off"} if self.spec.commit == "off" else {}
-        return {"application_name": SESSIONS_APPLICATION, **relaxed}
+        return {"application_name": traffic.SESSIONS_APPLICATION, **relaxed}
 
     def _forget_the_log(self) -> None:
         with psycopg.connect(self._lab.postgresql.url, connect_timeout=5) as connection:

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from secrets import token_hex
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from lab.cluster.cluster import Cluster
@@ -20,7 +21,7 @@ from strategies import find
 from strategies.contract import UnsupportedPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.cluster.spec import ClusterSpec
@@ -43,7 +44,14 @@ class Lab:
         fork_server: makes web servers.
         id: tells this lab from others on the same engines and the same host.
         namespace: begins the names of all its tables and keys.
+        engine: where shops run: `local`, as processes of the lab's own.
+        silences: what cannot be told, a sentence each.
+        versions: of what is not as in the lab's own environment.
     """
+
+    engine = "local"
+    silences: tuple[str, ...] = ()
+    versions: Mapping[str, str | None] = MappingProxyType({})
 
     def __init__(self, run_folder: Path, *, redis: bool = True, cache: bool = False, seed: int = 1) -> None:
         self.id = token_hex(3)
@@ -101,6 +109,17 @@ class Lab:
         if cluster in self._clusters:
             self._clusters.remove(cluster)
             cluster.close()
+
+    def refusal(self, _: ClusterSpec) -> None:
+        """Return why there can be no such cluster here: there can."""
+
+    def check(self) -> None:
+        """See that everything that was started still runs.
+
+        Raises:
+            EngineFailed: a program has ended that the lab did not end itself.
+        """
+        self.keeper.check()
 
     def engine_pids(self) -> tuple[int, ...]:
         """Return the processes of PostgreSQL and Redis, to count CPU time of; empty for those not the lab's own."""

@@ -308,14 +308,19 @@ class Nginx(Engine):
         return _is_ready(self._settings.folder, process.pid)
 
 
-def read_access_log(path: Path) -> Traffic:
-    """Add up an access log. Of a request that was tried on several servers, the last answered; bytes count for all."""
+def read_access_log(path: Path, *, server_name: str | None = None) -> Traffic:
+    """Add up an access log. Of a request that was tried on several servers, the last answered; bytes count for all.
+
+    Args:
+        path: the log.
+        server_name: count only the lines that end with this name, where one balancer serves several clusters.
+    """
     totals = [0, 0, 0, 0]
     by_server: dict[str, int] = {}
     with path.open(encoding="ascii", errors="replace") as log:
         for line in log:
             fields = line.rstrip("\n").split("\t")
-            if fields[0] == "mark":
+            if fields[0] == "mark" or (server_name is not None and fields[7:] != [server_name]):
                 continue
             server = fields[1].split(", ")[-1]
             by_server[server] = by_server.get(server, 0) + 1

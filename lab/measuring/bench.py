@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
+from lab.cluster import Cluster, Lab
+from lab.measuring.place import P, S, Shop
 from loadtests.client import ArmTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.cluster import Cluster, ClusterSpec, Lab
+    from lab.cluster import ClusterSpec
     from loadtests.client import Generator
 
 
-class Bench:
+class PlaceBench(Generic[P, S]):
     """Engines and load together: starts the clusters of a phase, makes them known to the load, and stops them.
 
     Args:
-        lab: the engines.
+        lab: the engines, or another place where clusters run.
         load: the load generator.
     """
 
-    def __init__(self, lab: Lab, load: Generator) -> None:
+    def __init__(self, lab: P, load: Generator) -> None:
         self.lab = lab
         self.load = load
 
     @contextmanager
-    def clusters(self, specs: list[ClusterSpec]) -> Iterator[dict[str, Cluster]]:
+    def clusters(self, specs: list[ClusterSpec]) -> Iterator[dict[str, S]]:
         """Run clusters while the context lasts; arm to cluster."""
-        running = {cluster.spec.name: cluster for cluster in self.lab.start(*specs)}
+        running: dict[str, S] = {cluster.spec.name: cluster for cluster in self.lab.start(*specs)}
         try:
             for arm, cluster in running.items():
                 self.load.open(target_of(arm, cluster))
@@ -39,7 +41,11 @@ class Bench:
                 self.lab.stop(cluster)
 
 
-def target_of(arm: str, cluster: Cluster) -> ArmTarget:
+Bench = PlaceBench[Lab, Cluster]
+"""Of what needs the lab's own engines and processes."""
+
+
+def target_of(arm: str, cluster: Shop) -> ArmTarget:
     """Say where an arm's shoppers go."""
     return ArmTarget(
         arm=arm,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from lab.cluster import Cluster, Lab
+    from lab.measuring.place import Place, Shop
     from lab.measuring.runs import Steps
 
 CONTROL = "isolated"
@@ -53,6 +53,8 @@ class Facts:
         begun: the start on the monotonic clock.
         versions: of everything measured.
         durability: what the engines promise to keep.
+        engine: what ran the servers: `local`, `docker` or `target`.
+        silences: what could not be told there, a sentence each.
     """
 
     started: str = field(default_factory=now)
@@ -61,11 +63,14 @@ class Facts:
     begun: float = field(default_factory=time.monotonic)
     versions: dict[str, str | None] = field(default_factory=dict)
     durability: dict[str, str | None] = field(default_factory=dict)
+    engine: str = "local"
+    silences: list[str] = field(default_factory=list)
 
-    def learn(self, lab: Lab, cluster: Cluster | None = None) -> None:
+    def learn(self, lab: Place[Any], cluster: Shop | None = None) -> None:
         """Ask a running lab for versions and durability, unless that has been done; without a cluster, not nginx."""
         self.versions = self.versions or versions(lab, cluster)
         self.durability = self.durability or durability(lab)
+        self.engine, self.silences = lab.engine, list(lab.silences)
 
     def end(self) -> None:
         """Note how long the run took."""
@@ -130,6 +135,8 @@ def outline(experiment: str, folder: Path, asked: Asked, facts: Facts, **more: A
             "id": folder.name,
             "started": facts.started,
             "seconds": round(facts.seconds, 1),
+            "engine": facts.engine,
+            "not_told": facts.silences,
             "seed": asked.seed,
             "servers": None,
             "rate_rps": None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lab.cluster import Cluster, Lab
+    from lab.measuring.place import Place, Shop
 
 _log = logging.getLogger("lab.run")
 
@@ -189,17 +189,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions(lab: Lab, cluster: Cluster | None) -> dict[str, str | None]:
+def versions(lab: Place[Any], cluster: Shop | None) -> dict[str, str | None]:
     """Return the versions of everything that was measured."""
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in ("flask", "waitress", "locust")},
         "redis": lab.redis.version if lab.redis else None,
-        "postgresql": lab.postgresql.version,
-        "nginx": cluster.balancer.version if cluster else None,
+        "postgresql": lab.postgresql.version if lab.postgresql else None,
+        "nginx": cluster.balancer_version if cluster else None,
+        **lab.versions,
     }
 
 
-def durability(lab: Lab) -> dict[str, str | None]:
+def durability(lab: Place[Any]) -> dict[str, str | None]:
     """Return what each engine promises to keep, in its own words."""
-    return {"redis": lab.redis.durability if lab.redis else None, "postgresql": lab.postgresql.durability}
+    return {
+        "redis": lab.redis.durability if lab.redis else None,
+        "postgresql": lab.postgresql.durability if lab.postgresql else None,
+    }

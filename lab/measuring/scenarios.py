@@ -23,7 +23,7 @@ from strategies.session_interface import short_hash
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from lab.cluster import Cluster
+    from lab.measuring.place import Shop
     from loadtests.client import Generator
 
 QUIET_SECONDS = 0.3
@@ -60,7 +60,7 @@ def shop(
 
 
 def two_tabs(
-    generator: Generator, clusters: Mapping[str, Cluster], *, seed: int, rate_rps: float, seconds: float, shoppers: int
+    generator: Generator, clusters: Mapping[str, Shop], *, seed: int, rate_rps: float, seconds: float, shoppers: int
 ) -> list[Operation]:
     """Let every shopper write from two tabs at once, on all arms at the same time; then look at every cart."""
     plan = two_tabs_plan(seed, rate_rps=rate_rps, seconds=seconds, shoppers=shoppers)
@@ -69,7 +69,7 @@ def two_tabs(
 
 
 def final_views(
-    generator: Generator, clusters: Mapping[str, Cluster], shoppers: Sequence[str] | None = None
+    generator: Generator, clusters: Mapping[str, Shop], shoppers: Sequence[str] | None = None
 ) -> list[Operation]:
     """Wait until nobody has anything to tell, then ask every server for every cart (or some), past the balancer.
 
@@ -102,7 +102,7 @@ class Lives(msgspec.Struct):
 
 def lifecycle(
     generator: Generator,
-    clusters: Mapping[str, Cluster],
+    clusters: Mapping[str, Shop],
     *,
     seed: int,
     idle_seconds: float,
@@ -189,7 +189,7 @@ def _seconds_since_last_expiry(requests: Sequence[PlannedRequest], began_ns: int
     return (time.monotonic_ns() - began_ns) / 1e9 - expired
 
 
-def _held(cluster: Cluster) -> set[str]:
+def _held(cluster: Shop) -> set[str]:
     """Return the short hashes of all ids that any server or store of a cluster holds."""
     return {short_hash(handle) for census in cluster.census().values() for handle in census.handles}
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from lab.measuring.usage import cpu_meter
 from lab.probes.cpu import machine_time
 from loadtests.recorder import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from lab.cluster import Cluster, Lab
+    from lab.measuring.place import Place, Shop
     from lab.probes.cpu import CpuMeter
     from loadtests.client import Generator
     from loadtests.plans import Plan
@@ -59,10 +58,11 @@ class Slice(msgspec.Struct):
         operations: every request.
         scheduled: requests that the plan wanted.
         sent: requests that left.
-        cpu: CPU seconds by component: `servers`, `store`, `balancer`.
+        cpu: CPU seconds by component: `servers`, `store`, `balancer`; empty where they cannot be told of a slice.
         drain_seconds: time until the servers had no more to tell each other.
         lateness_ms: how late requests left though their tab was idle.
-        foreign: share of the machine's CPU time that went to other programs.
+        foreign: share of the machine's CPU time that went to other programs; 0 where `cpu` is empty, since what is
+            not known to be the arm's could be anybody's.
         steal: share that went to other virtual machines.
         wall_seconds: from the first request to the last answer.
         generator_cpu: CPU seconds of the load generator meanwhile.
@@ -121,17 +121,17 @@ class Stage:
         lab: the engines.
         generator: the load.
         clusters: arm to the cluster that serves it.
-        meter: makes the meter of an arm's CPU time; by default one with the components of `Slice.cpu`.
+        meter: makes the meter of an arm's CPU time; by default one with the components of `Slice.cpu`, or none.
     """
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Place[Any],
         generator: Generator,
-        clusters: dict[str, Cluster],
-        meter: Callable[[Lab, Cluster], CpuMeter] = cpu_meter,
+        clusters: Mapping[str, Shop],
+        meter: Callable[[Any, Any], CpuMeter | None] = lambda _, cluster: cluster.cpu_meter(),
     ) -> None:
-        self._keeper = lab.keeper
+        self._lab = lab
         self._generator = generator
         self._clusters = clusters
         self._meters = {arm: meter(lab, cluster) for arm, cluster in clusters.items()}
@@ -150,12 +150,13 @@ class Stage:
         """
         arm, twin = slot.removesuffix(TWIN), slot.endswith(TWIN)
         meter, cluster = self._meters[arm], self._clusters[arm]
-        meter.read()
+        if meter:
+            meter.read()
         machine, own = machine_time(), time.process_time()
         result = self._generator.run([(arm, plan.as_twin() if twin else plan)])
-        self._keeper.check()
+        self._lab.check()
         drain_seconds = cluster.quiet()
-        cpu = meter.read()
+        cpu = meter.read() if meter else {}
         now = machine_time()
         spent = sum(cpu.values()) + result.process_cpu_seconds + time.process_time() - own
         total = max(now.total - machine.total, 1e-9)
@@ -170,7 +171,7 @@ class Stage:
             cpu=cpu,
             drain_seconds=drain_seconds,
             lateness_ms=list(result.lateness_ms),
-            foreign=max(0.0, now.busy - machine.busy - spent) / total,
+            foreign=max(0.0, now.busy - machine.busy - spent) / total if meter else 0.0,
             steal=(now.steal - machine.steal) / total,
             wall_seconds=result.wall_seconds,
             generator_cpu=result.process_cpu_seconds,

@@ -9,15 +9,15 @@ import psycopg
 from psycopg import sql
 
 from lab.probes import storage, traffic
-from lab.probes.cpu import CpuMeter
 from strategies import find
 from strategies.contract import Census
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.cluster import Cluster, Lab
+    from lab.measuring.place import Place, Shop
 
+_OPERATIONS = ("creates", "loads", "saves", "touches", "deletes")
 _STORE_NAMES = {"postgresql": "PostgreSQL", "redis": "Redis"}
 
 
@@ -25,7 +25,7 @@ class Usage(msgspec.Struct, frozen=True):
     """A reading of an arm's meters; the difference of two is what happened in between.
 
     Attributes:
-        census: server to what its store counted.
+        census: server to what its store counted; empty where servers cannot be asked.
         links: link to bytes and messages.
     """
 
@@ -33,19 +33,19 @@ class Usage(msgspec.Struct, frozen=True):
     links: dict[str, traffic.Link]
 
 
-def begin(lab: Lab, cluster: Cluster) -> Usage:
+def begin(cluster: Shop) -> Usage:
     """Read an arm's meters before a phase, after its servers have told each other everything."""
     cluster.quiet()
-    census = cluster.census()
-    return Usage(census, _links(lab, cluster, census))
+    census = dict(cluster.census())
+    return Usage(census, cluster.links(_peer_requests(census)))
 
 
-def end(lab: Lab, cluster: Cluster) -> Usage:
+def end(cluster: Shop) -> Usage:
     """Read them after it. A census talks to the store itself, so here it comes last, and in `begin` first."""
     cluster.quiet()
-    links = _links(lab, cluster, {})
-    census = cluster.census()
-    messages = traffic.Link(links["server_server"].bytes, 2 * _peer_requests(census))
+    links = cluster.links(0)
+    census = dict(cluster.census())
+    messages = traffic.Link(links["server_server"].bytes, 2 * _peer_requests(census) if census else None)
     return Usage(census, {**links, "server_server": messages})
 
 
@@ -53,44 +53,27 @@ def _peer_requests(census: Mapping[str, Census]) -> int:
     return int(sum(taken.details.get("requests_sent", 0) for taken in census.values()))
 
 
-def _links(lab: Lab, cluster: Cluster, census: Mapping[str, Census]) -> traffic.Links:
-    sockets, balancer = cluster.sockets(), cluster.balancer.traffic()
-    ports = traffic.store_ports(lab.postgresql.url, lab.redis.url if lab.redis else None)
-    internal = frozenset(traffic.port_of(server.internal_url) for server in cluster.servers)
-    return {
-        **traffic.balancer_links(
-            balancer.requests,
-            balancer.client_received_bytes + balancer.client_sent_bytes,
-            balancer.server_sent_bytes + balancer.server_received_bytes,
-        ),
-        **traffic.server_links(sockets, _peer_requests(census), ports, internal),
-    }
-
-
 def per_request(before: Usage, after: Usage, requests: int) -> dict[str, dict[str, float | None]]:
     """Return store operations, bytes and messages per request between two readings, by name."""
     links = traffic.since(after.links, before.links)
-    operations = {
-        name: sum(getattr(after.census[server], name) - getattr(before.census[server], name) for server in after.census)
-        for name in ("creates", "loads", "saves", "touches", "deletes")
-    }
     return {
-        "operations": {name: count / requests for name, count in operations.items()},
+        "operations": {name: _over(_more(before, after, name), requests) for name in _OPERATIONS},
         "bytes": {name: _over(link.bytes, requests) for name, link in links.items()},
         "messages": {name: _over(link.messages, requests) for name, link in links.items()},
     }
 
 
+def _more(before: Usage, after: Usage, name: str) -> int | None:
+    """Return how many operations of a kind there were in between; None where the servers cannot be asked."""
+    if not after.census:
+        return None
+    return sum(
+        int(getattr(after.census[server], name) - getattr(before.census[server], name)) for server in after.census
+    )
+
+
 def _over(total: int | None, requests: int) -> float | None:
     return None if total is None else total / requests
-
-
-def cpu_meter(lab: Lab, cluster: Cluster) -> CpuMeter:
-    """Return a meter of the CPU time of all that serves an arm: `servers`, `store` (both engines), `balancer`."""
-    every = (lab.postgresql, lab.redis, lab.cache)
-    engines = [engine.pid for engine in every if engine is not None and engine.pid is not None]
-    servers = [server.pid for server in cluster.servers]
-    return CpuMeter({"servers": servers, "store": engines, "balancer": [cluster.balancer.pid]})
 
 
 def detail(usage: Usage, name: str) -> int:
@@ -117,7 +100,7 @@ class StorageFinding(msgspec.Struct, frozen=True):
     engine: dict[str, float]
 
 
-def storage_ladder(lab: Lab, cluster: Cluster, rungs: Sequence[int]) -> StorageFinding:
+def storage_ladder(lab: Place[Any], cluster: Shop, rungs: Sequence[int]) -> StorageFinding:
     """Fill a fresh cluster rung by rung, through its balancer, and see what its sessions occupy."""
     filled: list[int] = []
 
@@ -126,22 +109,27 @@ def storage_ladder(lab: Lab, cluster: Cluster, rungs: Sequence[int]) -> StorageF
         filled.append(sessions)
         cluster.quiet()
 
-    log = Wal(lab.postgresql.url)
+    table = cluster.namespace if "postgresql" in find(cluster.spec.strategy).needs else None
+    log = Wal(lab.postgresql.url) if table and lab.postgresql else None
     ladder = storage.climb(rungs, fill, _occupied(lab, cluster))
     engine = {}
-    if "postgresql" in find(cluster.spec.strategy).needs:
-        engine = {**_table_size(lab, cluster), "wal_bytes": float(log.bytes())}
+    if table and log and lab.postgresql:
+        engine = {**_table_size(lab.postgresql.url, table), "wal_bytes": float(log.bytes())}
     return StorageFinding(storage.holding(cluster.census(), shared_store(cluster.spec.strategy)), ladder, engine)
 
 
-def _occupied(lab: Lab, cluster: Cluster) -> Callable[[], int]:
-    needs = find(cluster.spec.strategy).needs
-    if "redis" in needs and lab.redis is not None:
+def _occupied(lab: Place[Any], cluster: Shop) -> Callable[[], int | None]:
+    needs, database, table = find(cluster.spec.strategy).needs, lab.postgresql, cluster.namespace
+    if "redis" in needs:
+        if lab.redis is None:
+            return lambda: None
         client = lab.redis.connect()
         return lambda: _used_by_data(client.info("memory"))
     if "postgresql" in needs:
-        return lambda: int(_table_size(lab, cluster)["relation_bytes"])
-    return lambda: storage.memory_of([server.pid for server in cluster.servers])
+        if database is None or table is None:
+            return lambda: None
+        return lambda: int(_table_size(database.url, table)["relation_bytes"])
+    return cluster.memory_bytes
 
 
 def _used_by_data(memory: dict[str, Any]) -> int:
@@ -150,14 +138,13 @@ def _used_by_data(memory: dict[str, Any]) -> int:
     return int(memory["used_memory"]) - sum(int(memory.get(name, 0)) for name in buffers)
 
 
-def _table_size(lab: Lab, cluster: Cluster) -> dict[str, float]:
+def _table_size(database_url: str, table: str) -> dict[str, float]:
     """Return what PostgreSQL says of the table with the sessions: bytes with indexes and TOAST, live and dead rows."""
-    table = cluster.namespace
     query = """
         SELECT pg_total_relation_size(c.oid), s.n_live_tup, s.n_dead_tup
         FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE c.relname = %s
     """
-    with psycopg.connect(lab.postgresql.url) as connection:
+    with psycopg.connect(database_url) as connection:
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))  # counts live and dead rows
         row = connection.execute(query, [table]).fetchone()
         if row is None:

@@ -62,9 +62,11 @@ def holding(census: Mapping[str, Census], store: str | None) -> Holding:
     """Count copies from what every server reports.
 
     Args:
-        census: server to its census.
+        census: server to its census; empty where servers cannot be asked.
         store: the shared store's name, which every server reports alike; None where servers hold sessions themselves.
     """
+    if not census:
+        return Holding(0, 0, {}, 0.0)
     if store is not None:
         first = next(iter(census.values()))
         held = {**{server: [] for server in census}, store: list(first.handles)}
@@ -81,7 +83,7 @@ class Ladder(msgspec.Struct, frozen=True):
 
     Attributes:
         sessions: session counts.
-        bytes: what the holders occupied at each count.
+        bytes: what the holders occupied at each count; empty where that cannot be told.
     """
 
     sessions: list[int]
@@ -90,25 +92,26 @@ class Ladder(msgspec.Struct, frozen=True):
     @property
     def bytes_per_session(self) -> float | None:
         """Least-squares slope in bytes per session; None with fewer than two rungs."""
-        if len(set(self.sessions)) < 2:  # noqa: PLR2004 - a line needs two points
+        if len(set(self.sessions)) < 2 or not self.bytes:  # noqa: PLR2004 - a line needs two points
             return None
         slope, _ = np.polyfit(self.sessions, self.bytes, 1)
         return float(slope)
 
 
-def climb(rungs: Sequence[int], fill: Callable[[int], None], occupied: Callable[[], int]) -> Ladder:
+def climb(rungs: Sequence[int], fill: Callable[[int], None], occupied: Callable[[], int | None]) -> Ladder:
     """Fill up to each rung in turn and read what the holders occupy there.
 
     Args:
         rungs: total session counts, rising.
         fill: makes this many more sessions.
-        occupied: what the holders occupy now, in bytes.
+        occupied: what the holders occupy now, in bytes; None where that cannot be told.
     """
     sizes = []
     for more in np.diff([0, *rungs]):
         fill(int(more))
         sizes.append(occupied())
-    return Ladder(list(rungs), sizes)
+    known = [size for size in sizes if size is not None]
+    return Ladder(list(rungs), known if len(known) == len(sizes) else [])
 
 
 def memory_of(pids: Sequence[int]) -> int:

@@ -44,6 +44,15 @@ class Link(msgspec.Struct, frozen=True):
 Links = dict[str, Link]
 
 
+def together(one: Link, other: Link) -> Link:
+    """Return what went over two links."""
+    return Link(_more(one.bytes, other.bytes), _more(one.messages, other.messages))
+
+
+def _more(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
+
+
 def _less(now: int | None, before: int | None) -> int | None:
     return None if now is None or before is None else now - before
 

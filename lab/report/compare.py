@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lab.report.results import BASELINE
+from lab.report.tellings import Table
 from lab.report.words import interval, listed, number, percent, sentence
 from lab.statistics import Interval, blocks_needed
 from strategies import STRATEGIES
@@ -53,6 +54,10 @@ CHECKS = {
 
 _MOST_BLOCKS = 1000
 """Nobody waits for more."""
+
+
+COMPONENTS = {"servers": "web server", "store": "store", "balancer": "balancer"}
+"""Parts that containers are, in words."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -177,6 +182,32 @@ def _copies(run: Run, name: str) -> str:
     if copies is None:
         return ""
     return "one copy of a session" if round(copies, 1) == 1 else f"{copies:.1f} copies of a session"
+
+
+def tables(run: Run) -> list[Table]:
+    """Return what stands below the headline table: what each container used, where there were containers."""
+    rows = tuple(
+        (
+            name,
+            container,
+            COMPONENTS[used["component"]],
+            number(used["cpu_ms_per_request"], 3),
+            number(used["received_bytes_per_request"], 0),
+            number(used["sent_bytes_per_request"], 0),
+        )
+        for name in run.strategies
+        for container, used in sorted((run.get("strategies", name, "containers") or {}).items())
+    )
+    if not rows:
+        return []
+    columns = ("strategy", "container", "part", "CPU (ms)", "received (bytes)", "sent (bytes)")
+    note = (
+        "Per request, by the engine's own counters, in a stretch of load on that strategy alone. Bytes are those on "
+        "the container's network, headers of Ethernet, IP and TCP included, so that they are more than the payload "
+        "bytes of the links. The balancer and the stores serve every strategy, and what they do of themselves is in it."
+    )
+    title = "What each container used for a request"
+    return [Table(title=title, columns=columns, rows=rows, note=note, text=frozenset({0, 1, 2}))]
 
 
 def headline(run: Run) -> str:

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 
+ENGINES = {
+    "local": "local: servers and stores were processes on this machine",
+    "docker": "docker: servers, stores and balancer were containers on this machine",
+    "target": "target: a deployment that ran already",
+}
+"""What ran the servers, in words."""
+
+COMPARABLE = "Numbers of different engines must not be compared with each other; ratios within one run may."
+"""A warning that goes with it."""
+
 
 class Story(msgspec.Struct, frozen=True):
     """A witness as the page tells it.
@@ -67,7 +77,11 @@ def of_experiment(run: Run) -> dict[str, Any]:
     alike = {"question": told.QUESTION, "headline": told.headline(run), "words": told.WORDS.items()}
     match run.results["experiment"]:
         case "compare":
-            own = {"rows": compare.rows(run), "no_intervals": _has_points_only(run)}
+            own = {
+                "rows": compare.rows(run),
+                "no_intervals": _has_points_only(run),
+                "tables": compare.tables(run),
+            }
             return {"experiment_page": "compare.html.j2", **alike, **own}
         case "failover":
             return {"experiment_page": "failover.html.j2", **alike, "faults": failover.table(run)}
@@ -90,6 +104,9 @@ def validity(run: Run) -> list[tuple[str, str]]:
     noise = f"median {interval(same['p50'])}, 95th percentile {interval(same['p95'])}; 1 is perfect"
     lateness = f"median {number(late.get('p50'))} ms, 99th percentile {number(late.get('p99'))} ms"
     rows = [
+        ("Engine", _engine(facts)),
+        ("Not told here", " ".join(facts.get("not_told") or ())),
+        ("Left out", "; ".join(f"{arm}: {reason}" for arm, reason in (facts.get("left_out") or {}).items())),
         ("Same against same", noise if any(same.values()) or (facts.get("blocks") and facts.get("rate_rps")) else ""),
         ("Pace of the machine", _pace(run)),
         ("Generator's lateness", lateness if late else ""),
@@ -105,6 +122,12 @@ def validity(run: Run) -> list[tuple[str, str]]:
         ("Durability", _pairs(facts.get("durability"))),
     ]
     return [(name, text) for name, text in rows if text and "None" not in text]
+
+
+def _engine(facts: dict[str, Any]) -> str:
+    what = ENGINES.get(str(facts.get("engine")), "")
+    where = f" ({facts['target']})" if facts.get("target") else ""
+    return f"{what}{where}. {COMPARABLE}" if what else ""
 
 
 def _load(facts: dict[str, Any]) -> str:

@@ -50,9 +50,9 @@ def test_bytes_to_redis_are_what_redis_counted(lab, cluster):
     shop(cluster, 4)  # opens every connection
     client = lab.redis.connect()
     client.ping()
-    before, theirs = begin(lab, cluster), client.info("stats")
+    before, theirs = begin(cluster), client.info("stats")
     shop(cluster, VIEWS)
-    own, now = client.info("stats"), end(lab, cluster)
+    own, now = client.info("stats"), end(cluster)
     link = traffic.since(now.links, before.links)["server_store"]
 
     spent_asking = asking_costs(client)
@@ -66,9 +66,9 @@ def test_bytes_to_redis_are_what_redis_counted(lab, cluster):
 def test_sessions_and_catalogue_share_postgresql_but_not_a_link(lab, cluster):
     """Queries for sessions and for the catalogue are told apart: each link has the messages of its own queries."""
     shop(cluster, 4)
-    before = begin(lab, cluster)
+    before = begin(cluster)
     shop(cluster, VIEWS)
-    links = traffic.since(end(lab, cluster).links, before.links)
+    links = traffic.since(end(cluster).links, before.links)
 
     assert links["server_store"].messages == pytest.approx(2 * (2 * VIEWS - 1), rel=0.02)
     assert links["server_origin"].messages == pytest.approx(2 * VIEWS, rel=0.02)  # each add looks up its product
@@ -77,9 +77,9 @@ def test_sessions_and_catalogue_share_postgresql_but_not_a_link(lab, cluster):
 @pytest.mark.parametrize("cluster", ["sticky"], indirect=True)
 def test_bytes_at_the_balancer_are_what_the_client_saw(lab, cluster):
     """Bytes between shopper and balancer are the requests and answers, head and body, as they were sent."""
-    before = begin(lab, cluster)
+    before = begin(cluster)
     answers = shop(cluster, VIEWS)
-    links = traffic.since(end(lab, cluster).links, before.links)
+    links = traffic.since(end(cluster).links, before.links)
 
     assert links["client_balancer"].bytes == pytest.approx(sum(size(answer) for answer in answers), rel=0.02)
     assert links["client_balancer"].messages == links["balancer_server"].messages == 2 * VIEWS
@@ -89,9 +89,9 @@ def test_bytes_at_the_balancer_are_what_the_client_saw(lab, cluster):
 def test_bytes_between_servers_are_counted_once(lab, cluster):
     """What one server sends the other is read on the side that opened the connection, and only there."""
     shop(cluster, 4)
-    before = begin(lab, cluster)
+    before = begin(cluster)
     shop(cluster, VIEWS)
-    now = end(lab, cluster)
+    now = end(cluster)
     link = traffic.since(now.links, before.links)["server_server"]
     sent = sum(
         after.details["bytes_sent"] - before.census[name].details["bytes_sent"] for name, after in now.census.items()
@@ -105,12 +105,12 @@ def test_bytes_between_servers_are_counted_once(lab, cluster):
 def test_store_operations_per_request_are_counted(lab, cluster):
     """A request that reads and writes one field costs one load and one save."""
     shop(cluster, 1)
-    before = begin(lab, cluster)
+    before = begin(cluster)
     with requests.Session() as shopper:
         shopper.trust_env = False
         for n in range(11):
             shopper.post(f"{cluster.url}/api/cart", json={"token": f"u{n}", "product": 1, "quantity": 1})
-    flows = per_request(before, end(lab, cluster), 11)
+    flows = per_request(before, end(cluster), 11)
 
     assert flows["operations"] == {"creates": 1 / 11, "loads": 10 / 11, "saves": 10 / 11, "touches": 0, "deletes": 0}
 

@@ -5,25 +5,29 @@ Four parts, as in every experiment: the question, the arms, the procedure, the f
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lab.cluster import ClusterSpec, Lab
+from lab.cluster import ClusterSpec
 from lab.experiments.compare.findings import assemble
 from lab.experiments.compare.measured import Measured
 from lab.measuring import scenarios
-from lab.measuring.bench import Bench
+from lab.measuring.bench import PlaceBench
 from lab.measuring.facts import CONTROL, Asked, conduct, in_order
 from lab.measuring.order import balanced_order
+from lab.measuring.places import Where, opened
 from lab.measuring.timed import TWIN, Stage, measure_blocks
 from lab.measuring.usage import begin, end, storage_ladder
+from lab.probes import containers
 from lab.probes.pace import Pacemaker
 from lab.report.compare import QUESTION
 from lab.report.results import BASELINE
+from lab.target import read
 from loadtests.client import Generator
 from loadtests.lifecycle import Roles
-from loadtests.plans import shopping_plans, warmup_plan
+from loadtests.plans import Shopping, warmup_plan
 from strategies import find
 from strategies.contract import Replication, UnsupportedPolicy, WritePolicy
 
@@ -32,8 +36,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from lab.measuring.place import Place, Shop
+    from lab.measuring.places import Engine
     from lab.measuring.runs import Steps
+    from lab.target import Target
+    from loadtests.plans import Plan
     from loadtests.recorder import Operation
+
+    Bench = PlaceBench[Place[Shop], Shop]
 
 # --- the question ----------------------------------------------------------------------------------------------------
 
@@ -69,6 +79,7 @@ class Size(msgspec.Struct, frozen=True):
         begin_seconds: over how long its logins are spread.
         roles: its shoppers.
         rungs: session counts of the storage ladder.
+        alone_seconds: shopping on each timed arm alone, where its containers' use is read before and after.
     """
 
     blocks: int
@@ -82,6 +93,7 @@ class Size(msgspec.Struct, frozen=True):
     begin_seconds: float
     roles: Roles
     rungs: tuple[int, ...]
+    alone_seconds: float = 2.0
 
 
 MANY = Roles(active=205, leaving=45, idling=15, outliving=15)
@@ -115,6 +127,7 @@ SIZES = {
         begin_seconds=8,
         roles=MANY,
         rungs=(100, 200, 300, 400),
+        alone_seconds=6,
     ),
     "full": Size(
         blocks=180,
@@ -128,6 +141,7 @@ SIZES = {
         begin_seconds=8,
         roles=MANY,
         rungs=(200, 400, 600, 800, 1000),
+        alone_seconds=12,
     ),
 }
 
@@ -135,7 +149,8 @@ SIZES = {
 class Settings(Asked, frozen=True, kw_only=True):
     """What a user can ask of a comparison; see `python -m lab compare --help`."""
 
-    servers: int
+    where: Where = Where()
+    servers: int | None
     rate: int
     blocks: int
     strategies: tuple[str, ...]
@@ -149,12 +164,23 @@ class Settings(Asked, frozen=True, kw_only=True):
         return SIZES[self.size]
 
 
-def settings(*, size: str, blocks: int | None, strategies: tuple[str, ...], **options: Any) -> Settings:
+def settings(
+    *,
+    size: str,
+    blocks: int | None,
+    strategies: tuple[str, ...],
+    engine: Engine = "local",
+    target: Path | None = None,
+    **options: Any,
+) -> Settings:
     """Complete what the user asked for: the baseline is always there.
 
     Raises:
         UnsupportedPolicy: a strategy cannot promise the writes that are asked for.
+        LabError: the target's file is not as it should be.
     """
+    if target is not None:
+        return _settings_of(read(target, needed=BASELINE), size, blocks, strategies, options)
     chosen = in_order({*strategies, BASELINE})
     for name in chosen:
         if options["writes"] not in find(name).policies:
@@ -164,24 +190,66 @@ def settings(*, size: str, blocks: int | None, strategies: tuple[str, ...], **op
                 f'Leave it out: STRATEGIES="{others}"'
             )
     added = tuple(name for name in chosen if name not in strategies)
-    return Settings(size=size, blocks=blocks or SIZES[size].blocks, strategies=chosen, added=added, **options)
+    where = Where(engine=engine, servers=options["servers"])
+    blocks = blocks or SIZES[size].blocks
+    return Settings(size=size, blocks=blocks, strategies=chosen, added=added, where=where, **options)
+
+
+def _settings_of(
+    target: Target, size: str, blocks: int | None, strategies: tuple[str, ...], options: dict[str, Any]
+) -> Settings:
+    """Complete what the user asked of a deployment, which settles what it writes, and how many servers it has."""
+    chosen = in_order({*strategies, BASELINE} & set(target.strategies))
+    servers = max(len(shop.servers) for shop in target.strategies.values()) or None
+    own = {"servers": servers, "writes": target.writes, "replication": target.replication}
+    return Settings(
+        size=size,
+        blocks=blocks or SIZES[size].blocks,
+        strategies=chosen,
+        added=tuple(name for name in chosen if name not in strategies),
+        where=Where(target=target),
+        **{**options, **own},
+    )
 
 
 class Arms(msgspec.Struct, frozen=True):
-    """All arms of a run, by scenario; the untimed ones each with its seconds of shopping."""
+    """All arms of a run, by scenario; the untimed ones each with its seconds of shopping.
+
+    Attributes:
+        left_out: those that cannot be measured where this run is, and why.
+    """
 
     timed: list[ClusterSpec]
     untimed: list[tuple[ClusterSpec, float]]
     two_tabs: dict[str, list[ClusterSpec]]
     lifecycle: list[ClusterSpec]
     storage: list[ClusterSpec]
+    left_out: dict[str, str] = {}
+
+    def offered(self, place: Place[Any]) -> Arms:
+        """Return these arms without those that cannot be had in a place."""
+        every = [*self.timed, *self.lifecycle, *self.storage, *(spec for spec, _ in self.untimed)]
+        every += [spec for specs in self.two_tabs.values() for spec in specs]
+        refused = {spec.name: reason for spec in every if (reason := place.refusal(spec))}
+
+        def kept(specs: list[ClusterSpec]) -> list[ClusterSpec]:
+            return [spec for spec in specs if spec.name not in refused]
+
+        return Arms(
+            timed=kept(self.timed),
+            untimed=[(spec, seconds) for spec, seconds in self.untimed if spec.name not in refused],
+            two_tabs={policy: own for policy, specs in self.two_tabs.items() if (own := kept(specs))},
+            lifecycle=kept(self.lifecycle),
+            storage=kept(self.storage),
+            left_out=refused,
+        )
 
 
 def arms(chosen: Settings) -> Arms:
     """List the arms: everything that can be alike is alike."""
 
     def spec(strategy: str, name: str | None = None, **more: Any) -> ClusterSpec:
-        alike = {"servers": chosen.servers, "writes": chosen.writes, "replication": chosen.replication}
+        alike = {"servers": chosen.servers or 0, "writes": chosen.writes, "replication": chosen.replication}
         return ClusterSpec(name=name or strategy, strategy=strategy, **{**alike, **more})
 
     size = chosen.lengths
@@ -216,10 +284,13 @@ def arms(chosen: Settings) -> Arms:
 
 def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
     """Measure: first the timed blocks, then everything that is not timed, each scenario on servers of its own."""
-    planned = arms(chosen)
     steps.begin("starting engines and servers")
-    with Lab(folder, redis=_needs_redis(chosen), seed=chosen.seed) as lab, Generator(folder / "generator.log") as load:
-        bench = Bench(lab, load)
+    with (
+        opened(chosen.where, folder, redis=_needs_redis(chosen), seed=chosen.seed) as lab,
+        Generator(folder / "generator.log") as load,
+    ):
+        bench: Bench = PlaceBench(lab, load)
+        planned = arms(chosen).offered(lab)
         measured = Measured(chosen, planned)
         _timed(bench, chosen, planned.timed, measured, steps)
         for spec, seconds in planned.untimed:
@@ -228,9 +299,10 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
         for policy, specs in planned.two_tabs.items():
             steps.begin(f"two tabs, {policy}")
             measured.history += _two_tabs(bench, chosen, specs)
-        steps.begin("lives of sessions: login to logout, and to expiry")
-        with Generator(folder / "generator.log", exact=False) as crowd:
-            _lifecycle(Bench(lab, crowd), chosen, planned.lifecycle, measured)
+        if planned.lifecycle:
+            steps.begin("lives of sessions: login to logout, and to expiry")
+            with Generator(folder / "generator.log", exact=False) as crowd:
+                _lifecycle(PlaceBench(lab, crowd), chosen, planned.lifecycle, measured)
         steps.begin("storage: what a session occupies", total=len(planned.storage))
         with bench.clusters(planned.storage) as clusters:
             for cluster in clusters.values():
@@ -255,20 +327,38 @@ def _timed(bench: Bench, chosen: Settings, specs: list[ClusterSpec], measured: M
         warm = warmup_plan(chosen.seed, rate_rps=rate_rps, seconds=size.warmup_seconds, shoppers=SHOPPERS)
         everywhere = [(BASELINE, warm.as_twin()), *((name, warm) for name in names)]
         measured.history += bench.load.run(everywhere).operations
-        before = {name: begin(bench.lab, cluster) for name, cluster in clusters.items()}
+        before = {name: begin(cluster) for name, cluster in clusters.items()}
         steps.begin(f"measuring {chosen.blocks} blocks of {len(names) + 1} slices", total=chosen.blocks)
-        plans = shopping_plans(chosen.seed, rate_rps=chosen.rate, seconds=size.slice_seconds, shoppers=SHOPPERS)
+        shopping, number = Shopping(chosen.seed, SHOPPERS), count()
+
+        def next_plan(seconds: float = size.slice_seconds) -> Plan:
+            return shopping.plan(next(number), rate_rps=chosen.rate, seconds=seconds)
+
         order = balanced_order([*names, BASELINE + TWIN], chosen.blocks, chosen.seed)
         stage = Stage(bench.lab, bench.load, clusters)
         with Pacemaker() as pacemaker:
-            measured.timed = measure_blocks(stage, order, plans.__next__, steps.advance)
+            measured.timed = measure_blocks(stage, order, next_plan, steps.advance)
         measured.pace = pacemaker.pace
+        if any(cluster.container_use() for cluster in clusters.values()):
+            steps.begin("what each container uses, one strategy after another")
+            _alone(bench, next_plan(size.alone_seconds), clusters, measured)
         for name, cluster in clusters.items():
-            measured.usage[name] = (before[name], end(bench.lab, cluster))
+            measured.usage[name] = (before[name], end(cluster))
         pieces = [*measured.timed.slices, *measured.timed.discarded]
         measured.history += [operation for piece in pieces for operation in piece.operations]
         steps.begin("looking at every cart on every server")
         measured.history += scenarios.final_views(bench.load, clusters)
+
+
+def _alone(bench: Bench, plan: Plan, clusters: dict[str, Shop], measured: Measured) -> None:
+    """Shop on each arm alone for a while, and read what its containers used: engines count too slowly for a slice."""
+    for name, cluster in clusters.items():
+        before = cluster.container_use()
+        operations = bench.load.run([(name, plan)]).operations
+        cluster.quiet()
+        used = containers.since(cluster.container_use(), before)
+        measured.containers[name] = (used, len(operations))
+        measured.history += operations
 
 
 def _untimed(bench: Bench, chosen: Settings, spec: ClusterSpec, seconds: float, measured: Measured) -> None:
@@ -278,9 +368,9 @@ def _untimed(bench: Bench, chosen: Settings, spec: ClusterSpec, seconds: float, 
     with bench.clusters([spec]) as clusters:
         cluster = clusters[spec.name]
         measured.history += scenarios.enter(bench.load, spec.name, rate_rps=HASTE * chosen.rate, **load)
-        before = begin(bench.lab, cluster)
+        before = begin(cluster)
         measured.history += scenarios.shop(bench.load, spec.name, rate_rps=chosen.rate, seconds=seconds, **load)
-        measured.usage[spec.name] = (before, end(bench.lab, cluster))
+        measured.usage[spec.name] = (before, end(cluster))
         measured.history += scenarios.final_views(bench.load, clusters)
 
 

@@ -21,10 +21,11 @@ from strategies import find
 from strategies.session_interface import short_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from lab.experiments.compare.measured import Measured
+    from lab.probes.containers import Use
     from loadtests.recorder import Operation
 
 __all__ = ["SAME_LIMIT", "assemble", "is_failed"]
@@ -58,6 +59,8 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
         replication=chosen.replication,
         strategies=list(chosen.strategies),
         added=list(chosen.added),
+        target=chosen.where.target.name if chosen.where.target else None,
+        left_out=measured.arms.left_out,
     )
     results |= {
         "validity": _validity(measured, columns),
@@ -134,12 +137,17 @@ def _strategy(
         else _requests(main, len(main)),
         "latency_ms": latency.latency_ms,
         "latency_ratio": ratio,
-        "cpu_ms_per_request": _cpu(pieces),
+        "cpu_ms_per_request": _cpu(pieces, *measured.containers.get(name, ({}, 0))),
+        "containers": _containers(*measured.containers.get(name, ({}, 0))),
         "storage": _storage(name, measured),
         **_flows(name, measured, len(main)),
         "consistency": check([operation for operation in own if not operation.twin], "shopping"),
         "copies_unused": _copies_unused(measured, name),
-        "two_tabs": {policy: check(by_arm[f"{name} {policy}"], "two-tabs") for policy in find(name).policies},
+        "two_tabs": {
+            policy: check(by_arm[f"{name} {policy}"], "two-tabs")
+            for policy in find(name).policies
+            if f"{name} {policy}" in by_arm
+        },
         "lifecycle": _lifecycle(name, measured, by_arm[f"{name} lifecycle"]),
         "servers": {server: {"requests": count} for server, count in sorted(_servers(main).items())},
         "drain_seconds": float(np.mean([piece.drain_seconds for piece in pieces])) if pieces else None,
@@ -159,19 +167,47 @@ def _servers(operations: Iterable[Operation]) -> Counter[str]:
     return Counter(operation.server for operation in operations if operation.server is not None)
 
 
-def _cpu(pieces: Sequence[Any]) -> dict[str, float | None]:
-    """Return CPU time per request by component, in ms; null for an arm that was not timed."""
+def _cpu(pieces: Sequence[Any], used: Mapping[str, Use], alone: int) -> dict[str, float | None]:
+    """Return CPU time per request by component, in ms; null for an arm that was not timed, or where it is not known.
+
+    Args:
+        pieces: the arm's slices.
+        used: what its containers used in a stretch of its own; those count, where there are any.
+        alone: requests of that stretch.
+    """
     requests = sum(len(piece.operations) for piece in pieces)
-    if not requests:
-        return dict.fromkeys(("servers", "store", "balancer", "total"))
-    spent = {
-        name: 1000 * sum(piece.cpu[name] for piece in pieces) / requests for name in ("servers", "store", "balancer")
-    }
+    parts = ("servers", "store", "balancer")
+    if used and alone:
+        spent = {
+            part: 1000 * sum(use.cpu_seconds for use in used.values() if use.component == part) / alone
+            for part in parts
+        }
+    elif requests and all(piece.cpu for piece in pieces):
+        spent = {part: 1000 * sum(piece.cpu[part] for piece in pieces) / requests for part in parts}
+    else:
+        return dict.fromkeys((*parts, "total"))
     return {**spent, "total": sum(spent.values())}
+
+
+def _containers(used: Mapping[str, Use], requests: int) -> dict[str, Any] | None:
+    """Return what each container used for a request, by its engine's counters; null where there were none."""
+    if not used or not requests:
+        return None
+    return {
+        name: {
+            "component": use.component,
+            "cpu_ms_per_request": 1000 * use.cpu_seconds / requests,
+            "received_bytes_per_request": use.received_bytes / requests,
+            "sent_bytes_per_request": use.sent_bytes / requests,
+        }
+        for name, use in used.items()
+    }
 
 
 def _flows(name: str, measured: Measured, requests: int) -> dict[str, Any]:
     """Return traffic and store operations per request, of the phase in which the arm went shopping."""
+    if name not in measured.usage:
+        return {"traffic": None, "session_operations_per_request": None}
     before, after = measured.usage[name]
     flows = per_request(before, after, requests)
     return {
@@ -181,7 +217,9 @@ def _flows(name: str, measured: Measured, requests: int) -> dict[str, Any]:
 
 
 def _storage(name: str, measured: Measured) -> dict[str, Any]:
-    found = measured.storage[name]
+    found = measured.storage.get(name)
+    if found is None:
+        return {}
     shopping = holding(measured.usage[name][1].census, shared_store(name))
     shown = set(sorted({handle for held in shopping.held.values() for handle in held})[:SHOWN_SESSIONS])
     copies = found.holding.copies_per_session
@@ -214,6 +252,8 @@ def _copies_unused(measured: Measured, arm: str) -> dict[str, Any] | None:
 
 
 def _lifecycle(name: str, measured: Measured, operations: list[Operation]) -> dict[str, Any]:
+    if name not in measured.held_up:
+        return {}
     out = measured.held_up[name]
     found = check([operation for operation in operations if operation.shopper not in out], "lifecycle")
     left = measured.left[name]

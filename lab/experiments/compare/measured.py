@@ -14,6 +14,7 @@ from lab.probes.pace import Pace
 if TYPE_CHECKING:
     from lab.experiments.compare.experiment import Arms, Settings
     from lab.measuring.usage import StorageFinding, Usage
+    from lab.probes.containers import Use
     from loadtests.recorder import Operation
 
 
@@ -30,6 +31,7 @@ class Measured(Facts):
         usage: arm to the readings of its meters before and after its shopping.
         storage: strategy to the findings of its storage ladder.
         held_up: strategy to the shoppers of the lifecycle scenario whom the machine kept from their plan, by name.
+        containers: timed arm to what each of its containers used in a stretch of its own, and the requests of that.
         left: strategy to the ended sessions of the lifecycle scenario whose ids were still held (`scenarios.Lives`).
     """
 
@@ -40,5 +42,6 @@ class Measured(Facts):
     pace: Pace = field(default_factory=lambda: Pace(np.empty(0), np.empty(0)))
     usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
     storage: dict[str, StorageFinding] = field(default_factory=dict)
+    containers: dict[str, tuple[dict[str, Use], int]] = field(default_factory=dict)
     held_up: dict[str, set[str]] = field(default_factory=dict)
     left: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)

@@ -20,7 +20,6 @@ from lab.experiments.load.target import own_versions, target_at
 from lab.measuring.bench import target_of
 from lab.measuring.facts import Asked, Facts, conduct
 from lab.measuring.timed import LATENESS_LIMIT_MS, REDO_SHARE, TRIES
-from lab.measuring.usage import cpu_meter
 from lab.probes.cpu import machine_time
 from lab.report.load import QUESTION
 from loadtests.fleet import HERE_SECONDS, HOST, ArmTarget, Fleet, Gathered, LoadError, WorkersLost
@@ -224,7 +223,7 @@ def _shop(measured: Measured, folder: Path) -> Iterator[Shop]:
     with Lab(folder, redis="redis" in find(chosen.strategy).needs, seed=chosen.seed) as lab:
         (cluster,) = lab.start(ClusterSpec(name=chosen.strategy, strategy=chosen.strategy, servers=chosen.servers))
         measured.learn(lab, cluster)
-        yield Shop(target_of(chosen.strategy, cluster), cpu_meter(lab, cluster).read, lambda: _rest(lab, cluster))
+        yield Shop(target_of(chosen.strategy, cluster), cluster.cpu_meter().read, lambda: _rest(lab, cluster))
 
 
 def _rest(lab: Lab, cluster: Cluster) -> None:

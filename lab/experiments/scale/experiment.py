@@ -267,23 +267,23 @@ def _stretch(  # noqa: PLR0917 - one call, in the order of what it needs
     with bench.clusters(arms(servers, number)) as running:
         clusters = {cluster.spec.strategy: cluster for cluster in running.values()}
         measured.learn(bench.lab, clusters[COPYING])
-        fresh = begin(bench.lab, clusters[COPYING])
+        fresh = begin(clusters[COPYING])
         seed = chosen.seed + 1000 * number  # other shoppers in each pass
         rate_rps = WARMUP_HASTE * chosen.rate / len(running)
         warm = warmup_plan(seed, rate_rps=rate_rps, seconds=size.warmup_seconds, shoppers=SHOPPERS)
         bench.load.run([(arm, warm) for arm in running])
-        before = {name: begin(bench.lab, cluster) for name, cluster in clusters.items()}
+        before = {name: begin(cluster) for name, cluster in clusters.items()}
         readings = [before[COPYING]]
 
         def on_block() -> None:
-            readings.append(end(bench.lab, clusters[COPYING]))
+            readings.append(end(clusters[COPYING]))
             steps.advance()
 
         steps.begin(f"{title}: {size.blocks} blocks", total=size.blocks)
         plans = shopping_plans(seed, rate_rps=chosen.rate, seconds=size.slice_seconds, shoppers=SHOPPERS)
         stage = Stage(bench.lab, bench.load, running, meter_by_engine)
         timed = measure_blocks(stage, balanced_order(list(running), size.blocks, seed), plans.__next__, on_block)
-        after = {name: end(bench.lab, cluster) for name, cluster in clusters.items()}
+        after = {name: end(cluster) for name, cluster in clusters.items()}
         when_timed()
         steps.begin(f"{title}: storage")
         ends = servers in {size.servers[0], size.servers[-1]}
@@ -329,10 +329,10 @@ def _bound(bench: Bench, chosen: Settings) -> tuple[Usage, Usage]:
     spec = ClusterSpec(name=f"{COPYING} with affinity", strategy=COPYING, servers=WATCHED_SERVERS, affinity=True)
     load: dict[str, Any] = {"seed": chosen.seed, "shoppers": SHOPPERS}
     with bench.clusters([spec]) as clusters:
-        before = begin(bench.lab, clusters[spec.name])
+        before = begin(clusters[spec.name])
         scenarios.enter(bench.load, spec.name, rate_rps=2 * chosen.rate, **load)
         scenarios.shop(bench.load, spec.name, rate_rps=chosen.rate, seconds=chosen.lengths.affinity_seconds, **load)
-        return before, end(bench.lab, clusters[spec.name])
+        return before, end(clusters[spec.name])
 
 
 # --- the findings ----------------------------------------------------------------------------------------------------
