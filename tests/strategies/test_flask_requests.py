@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flask
+import flask_login
 import pytest
 from flask_apps import calls, make_app, run, shown
 from markupsafe import Markup
@@ -85,7 +86,6 @@ def test_users(store):
 
 def test_flask_login(store):
     """Flask-Login keeps its user in the session as in any other."""
-    flask_login = pytest.importorskip("flask_login")
     app = make_app(store)
     manager = flask_login.LoginManager(app)
 
@@ -163,7 +163,6 @@ def test_streaming(store):
 
 def test_async_views(memory):
     """An async view uses the session as any other; it needs `flask[async]`."""
-    pytest.importorskip("asgiref", reason="flask[async] is not installed")
     app = make_app(memory)
 
     @app.get("/count")
