@@ -2,7 +2,7 @@
 
 The lab starts those on its own machine. On another machine, with the same version of the lab:
 
-    .venv/bin/python -m loadtests.worker --master HOST:PORT
+    .venv/bin/python -m loadtests.worker --master HOST:PORT [--stay]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent
 import msgspec
@@ -27,13 +27,19 @@ from loadtests.shoppers import SECOND_NS
 from loadtests.wire import Command, Failure, LoadError, Report, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from locust.rpc.protocol import Message
     from locust.runners import WorkerRunner
 
 GO_SECONDS = 60.0
 """How long a worker that is ready waits for the others."""
+
+PAUSE_SECONDS = 2.0
+"""A worker that stays waits so long before it looks for the next master."""
+
+INTERRUPTED = 130
+"""What shells report for a command that ended by Ctrl-C."""
 
 _decoder = msgspec.msgpack.Decoder(Command)
 _encoder = msgspec.msgpack.Encoder()
@@ -45,10 +51,12 @@ class Worker:
     Args:
         runner: connected to the master.
         name: what the lab calls it, if the lab has started it.
+        leave: ends the process at once, with a status.
     """
 
-    def __init__(self, runner: WorkerRunner, name: str | None) -> None:
+    def __init__(self, runner: WorkerRunner, name: str | None, leave: Callable[[int], NoReturn]) -> None:
         self._runner = runner
+        self._leave = leave
         self._generator = Generator()
         self._start: AsyncResult[int] = AsyncResult()
         for kind, listener, concurrent in (
@@ -75,7 +83,7 @@ class Worker:
 
     def _dismissed(self, msg: Message, **_: Any) -> None:
         print(f"this worker is not needed: {msg.data['why']}", file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(1)  # at once, with whatever it is sending
+        self._leave(1)  # at once, with whatever it is sending
 
     def _order(self, msg: Message, **_: Any) -> None:
         number = msg.data["n"]
@@ -109,6 +117,7 @@ def _address(text: str) -> tuple[str, int]:
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.worker", description="A worker of `make load`.")
     parser.add_argument("--master", type=_address, required=True, metavar="HOST:PORT", help="where the lab listens")
+    parser.add_argument("--stay", action="store_true", help="wait for the next run when one is over, until Ctrl-C")
     parser.add_argument("--name", help=argparse.SUPPRESS)  # given by the lab to those that it starts
     return parser.parse_args(given)
 
@@ -121,16 +130,29 @@ def main(given: Sequence[str] | None = None) -> int:
     if arguments.name:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the lab's to handle
         end_with_parent()
+    else:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # wherever it is: it has nothing to put away
+    return _work(host, port, arguments)
+
+
+def _work(host: str, port: int, arguments: argparse.Namespace) -> int:
+    """Work for one master, and return the exit status."""
     try:
         runner = Environment().create_worker_runner(host, port)
-        Worker(runner, arguments.name)
+        Worker(runner, arguments.name, _again if arguments.stay else os._exit)
         runner.greenlet.join()
     except ConnectionError:
         print(f"nobody answered at {host}:{port}: is the lab waiting there?", file=sys.stderr)  # noqa: T201
         return 1
-    except KeyboardInterrupt:
-        return 130
+    if arguments.stay:
+        _again(0)
     return 0
+
+
+def _again(_status: int) -> NoReturn:
+    """Begin anew in the same process, with nothing left of the last run, once its master has had time to end."""
+    time.sleep(PAUSE_SECONDS)
+    os.execv(sys.executable, [sys.executable, "-m", "loadtests.worker", *sys.argv[1:]])  # noqa: S606 - no shell is meant
 
 
 if __name__ == "__main__":
