@@ -103,6 +103,10 @@ LOOKS = {
 }
 
 
+MODELLED = (0, (5, 2.5))
+"""The dashes of whatever was not measured."""
+
+
 def look(arm: str) -> Look:
     """Return the look of an arm: its strategy's, hatched if it is a variant of it."""
     own = LOOKS.get(strategy_of(arm), Look(SOFT, "o", "-"))

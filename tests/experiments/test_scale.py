@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lab import samples
 from lab.cli import main
 from lab.experiments.scale import experiment as scale
 from lab.report import draw
@@ -52,11 +53,20 @@ def results(run):
 
 def test_the_folder_has_every_file_and_chart(run):
     """Results, page, log and all charts in both forms."""
-    for name in ("results.json", "report.html", "lab.log"):
+    for name in ("results.json", "samples.npz", "report.html", "lab.log"):
         assert (run / name).stat().st_size > 0, name
     drawn = {path.stem for path in (run / "charts").glob("*.svg")}
     assert drawn == {"copies", "between-servers", "cpu-by-servers", "stale-reads", "where-each-stops"}
     assert drawn == {path.stem for path in (run / "charts").glob("*.png")}
+
+
+def test_every_timed_request_is_kept(run, results):
+    """As many as were sent, under the strategy and the number of servers."""
+    columns = samples.load(run)
+    for name, points in results["scale"]["points"].items():
+        for servers, point in points.items():
+            assert (columns.arms[columns.arm] == f"{name}, {servers} servers").sum() == point["requests"]["sent"]
+    assert set(columns.block) == {0, 1}
 
 
 def test_all_to_all_has_a_copy_on_every_server_and_the_others_one(results):
@@ -102,6 +112,7 @@ def test_a_write_is_seen_later_through_a_long_link_and_in_the_end_always(results
 def test_the_largest_size_is_foretold_from_the_others(results):
     """The line was fitted without it."""
     checked = {one["what"]: one for one in results["scale"]["checked"]}
+    assert checked["CPU per request of all web servers, beyond sticky's"]["fitted_on"] == [2]
     messages = checked["messages between servers per write"]
     assert (messages["fitted_on"], messages["at"]) == ([1, 2], 3)
     seen = results["scale"]["points"]["all-to-all"]["3"]["per_write"]["messages"]["estimate"]

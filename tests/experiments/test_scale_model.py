@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lab.experiments.scale import experiment as scale
-from lab.experiments.scale.findings import crossing, line, ratio_of_sums
+from lab.experiments.scale.amounts import ratio_of_sums
+from lab.experiments.scale.lines import IN_PROPORTION, STRAIGHT, agrees, foretold, in_proportion, line
 from lab.experiments.scale.model import Assumed, Demand, carried, curve
+from lab.experiments.scale.stale import crossing
+from lab.statistics import Interval
 
 ASSUMED = Assumed(
     think_seconds=10, busy_most=0.5, memory_bytes=1e9, link_bytes=1e6, database_cores=4, log_bytes=1e6
@@ -84,6 +87,43 @@ def test_a_line_gives_back_what_it_was_made_of():
     assert line([(0, 1), (1, 2)])["slope"]["low"] is None
     assert line([(1, 5)]) is None
     assert line([]) is None
+
+
+def test_a_line_through_nothing_leaves_the_single_server_out():
+    """With one server nobody is told: what noise put there tilts nothing. From eight rows on it has an interval."""
+    rows = [(0, 9.0), (0, 9.0), *((peers, 0.25 * peers) for peers in (1, 3) for _ in range(5))]
+    fit = in_proportion(rows)
+    assert fit["slope"]["estimate"] == pytest.approx(0.25)
+    assert fit["slope"]["low"] == pytest.approx(0.25)
+    assert (fit["start"], fit["points"]) == (0, 10)
+    assert in_proportion(rows[:5])["slope"]["low"] is None
+    assert in_proportion(rows[:2]) is None
+
+
+def test_a_size_is_foretold_by_either_law():
+    """A line with a start, or one that begins at nothing; with too few sizes, nothing is foretold."""
+    rows = [(peers, 3 + 2 * peers) for peers in (0, 1, 3) for _ in range(4)]
+    assert foretold(rows, 7, STRAIGHT).estimate == pytest.approx(17)
+    assert foretold(rows, 7, STRAIGHT).low == pytest.approx(17)
+    assert foretold(rows, 7, IN_PROPORTION).estimate == pytest.approx(7 * (1 * 5 + 3 * 9) / 10)
+    assert foretold(rows[:4], 7, STRAIGHT) is None
+    assert foretold(rows[:4], 7, IN_PROPORTION) is None
+
+
+@pytest.mark.parametrize(
+    ("predicted", "right"),
+    [
+        (Interval(0.86), True),
+        (Interval(0.80), False),
+        (Interval(0.80, 0.70, 0.94), False),
+        (Interval(0.80, 0.70, 0.96), True),
+        (Interval(1.40, 1.04, 1.80), True),
+        (Interval(1.40, 1.06, 1.80), False),
+    ],
+)
+def test_what_was_foretold_is_right_if_it_is_close_or_the_intervals_meet(predicted, right):
+    """Of 1.00 (0.95 to 1.05): within 15 %, or so unsure that both may be the same."""
+    assert agrees(predicted, Interval(1.0, 0.95, 1.05)) is right
 
 
 def test_a_ratio_of_sums_has_an_interval_from_eight_blocks_on():

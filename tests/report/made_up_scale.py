@@ -103,20 +103,38 @@ def _added(around, opposite):
 def _checked(around, opposite):
     seen = 1.0 if opposite else 3010.0
     every = (("bytes between servers per write", "B"), ("messages between servers per write", ""))
-    return [
+    alike = {"at": 8, "start": 0.0}
+    lines = [
         {
+            **alike,
             "what": what,
             "unit": unit,
+            "law": "straight line",
             "fitted_on": [1, 2, 4],
-            "at": 8,
-            "start": 0.0,
             "slope": 430.0,
             "predicted": 3010.0,
+            "predicted_interval": around(3010.0),
             "measured": around(seen),
             "off": 3010.0 / seen - 1,
+            "agrees": not opposite,
         }
         for what, unit in every
     ]
+    cpu_seen = 2.0 if opposite else 1.4
+    cpu = {
+        **alike,
+        "what": "CPU per request of all web servers, beyond sticky's",
+        "unit": "ms",
+        "law": "in proportion to N - 1",
+        "fitted_on": [2, 4],
+        "slope": 0.2,
+        "predicted": 1.4,
+        "predicted_interval": around(1.4),
+        "measured": around(cpu_seen),
+        "off": 1.4 / cpu_seen - 1,
+        "agrees": not opposite,
+    }
+    return [*lines, cpu]
 
 
 def _watched(delay, replication, *, opposite):

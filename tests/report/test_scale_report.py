@@ -93,13 +93,26 @@ def test_titles_say_what_the_data_say(captions):
     assert "all-to-all keeps one" in opposite["copies"].title
     assert usual["between-servers"].title.startswith("A write costs 7.0 times as many bytes between 8 servers as")
     assert opposite["between-servers"].title.startswith("A write costs 0 messages between 8 servers")
-    assert "0.20 ms of CPU time to a request under all-to-all, and nothing clear" in usual["cpu-by-servers"].title
+    assert (
+        "every further server adds 0.20 ms of CPU time to a request under all-to-all, and nothing clear"
+        in usual["cpu-by-servers"].title
+    )
     assert "under database, 0.20 ms or less under the others" in opposite["cpu-by-servers"].title
     assert "100 % are stale" in usual["stale-reads"].title
     assert "0 % are stale" in opposite["stale-reads"].title
     assert "all-to-all stops at" in usual["where-each-stops"].title
     assert usual["where-each-stops"].title.endswith("sticky goes on")
     assert "sticky and all-to-all go on" in opposite["where-each-stops"].title
+
+
+def test_whether_the_smaller_sizes_foretell_the_largest_is_told_both_ways(told, captions):
+    """Where the CPU time was not foretold, table and model say that the model is rough; else they do not."""
+    for variant, right in (("usual", "yes"), ("opposite", "no")):
+        table = next(table for table in scale.tables(told(variant)) if table.title.startswith("Do the smaller sizes"))
+        assert {row[-1] for row in table.rows} == {right}
+        assert table.rows[-1][1] == "in proportion to N - 1, from 2 and 4 servers"
+        rough = "was foretold 30 % too low"
+        assert (rough in table.note) == (rough in captions(variant)["where-each-stops"].note) == (right == "no")
 
 
 def test_points_without_intervals_claim_no_growth(captions):

@@ -1,16 +1,19 @@
-"""What grows with the servers, when a write is seen elsewhere, and where each strategy would stop."""
+"""What grows with the servers: copies, what servers tell each other, CPU time; and the charts of a scale run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from matplotlib import ticker
-
 from lab.report import style
+from lab.report.charts import scale_limits, scale_stale
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
 from lab.report.results import get
-from lab.report.scale import COPYING, assumptions, called, link_name, points_of, rounded, sizes_of, stops
-from lab.report.words import NONE, interval, listed, number, percent, sentence
+from lab.report.scale import (
+    COPYING,
+    points_of,
+    sizes_of,
+)
+from lab.report.words import interval, listed, number, percent, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,9 +28,11 @@ Points = dict[str, list[dict[str, Any]]]
 _FLAT = 1.1
 """Less than this many times as much is about the same."""
 
-_MODELLED = (0, (5, 2.5))
 _LABEL_GAP = 0.075
 """Labels at the right edge keep this share of the axis apart."""
+
+_LOWEST_LABEL = 0.03
+"""And the lowest is so far above the axis."""
 
 
 def _subtitle(run: Run) -> str:
@@ -62,7 +67,8 @@ def _name_lines(axes: Axes, ends: Mapping[str, float], at: float) -> None:
     """Write the strategies' names beside the ends of their lines, apart from each other."""
     low, high = axes.get_ylim()
     placed = style.spread([(value - low) / (high - low) for value in ends.values()], _LABEL_GAP)
-    for name, place in zip(ends, placed, strict=True):
+    lifted = max(0.0, _LOWEST_LABEL - min(placed))
+    for name, place in zip(ends, [place + lifted for place in placed], strict=True):
         axes.annotate(
             name,
             (at, low + place * (high - low)),
@@ -197,7 +203,7 @@ def _foretold(axes: Axes, run: Run, what: str) -> None:
             x,
             [one["start"] + one["slope"] * (each - 1) for each in x],
             color=style.SOFT,
-            ls=_MODELLED,
+            ls=style.MODELLED,
             lw=1.5,
             zorder=4,
         )
@@ -239,18 +245,17 @@ def draw_cpu(run: Run, figure: Figure) -> Caption:
         raise NothingToDraw("CPU time was not measured on this platform.")
     stores = {name: _engines(own) for name, own in points.items()}
     stores = {name: own for name, own in stores.items() if own}
-    panels = figure.subplots(1, 2 if stores else 1, sharey=True, squeeze=False)[0]
-    titles = ("all web servers", "Redis and PostgreSQL")
+    panels = figure.subplots(1, 2 if stores else 1, squeeze=False)[0]
+    titles = ("all web servers", "Redis and PostgreSQL (a scale of its own)")
     for axes, found, title in zip(panels, (web, stores), titles, strict=False):
         for name, own in found.items():
             _plot(axes, name, own)
         _by_servers(axes, sizes, "")
         axes.set_title(title, size=10.5, weight="bold")
-    panels[0].set_ylim(
-        0, 1.15 * max(value.get("high") or value["estimate"] for own in web.values() for _, value in own)
-    )
     panels[0].set_ylabel("CPU time per request (ms)")
     for axes, found in zip(panels, (web, stores), strict=False):
+        highest = max(value.get("high") or value["estimate"] for own in found.values() for _, value in own)
+        axes.set_ylim(0, 1.15 * highest)
         _name_lines(axes, {name: own[-1][1]["estimate"] for name, own in found.items()}, sizes[-1])
     fits = run.get("scale", "fits", "added_ms") or {}
     return Caption(
@@ -293,207 +298,13 @@ def cpu_title(fits: Mapping[str, Any]) -> str:
     others = (
         f", {max(rest.values()):.2f} ms or less under the others" if rest else ", and nothing clear under the others"
     )
-    return sentence(f"{text}{others} (beyond sticky)")
-
-
-# --- stale reads -----------------------------------------------------------------------------------------------------
-
-_SHADES = (0.45, 0.62, 0.8, 1.0)
-_MARKS = ("o", "^", "s", "D", "v")
-
-
-def draw_visibility(run: Run, figure: Figure) -> Caption:
-    """Draw the share of stale reads against the gap between write and read, a curve for each distance."""
-    arms = [arm for arm in run.get("scale", "visibility") or [] if arm["points"]]
-    if not arms:
-        raise NothingToDraw("Stale reads were not looked for.")
-    axes = figure.subplots()
-    waiting = [arm for arm in arms if arm["replication"] == "sync"]
-    for number_, arm in enumerate([arm for arm in arms if arm["replication"] == "async"]):
-        colour = style.shade(style.look(COPYING).colour, _SHADES[min(number_, len(_SHADES) - 1)])
-        _curve(axes, arm, colour, _MARKS[number_ % len(_MARKS)], "-")
-    for arm in waiting:
-        _curve(axes, arm, style.GOOD, "X", "none")
-    axes.set_xscale("symlog", linthresh=1, linscale=0.6)
-    longest = max(point["waited_ms"] for arm in arms for point in arm["points"])
-    axes.set_xlim(-0.06, longest * 1.15)
-    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick <= longest * 1.15]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.xaxis.set_minor_locator(ticker.NullLocator())
-    axes.set_ylim(-2, 104)
-    axes.set_xlabel("time between the answer to the write and the read through another server (ms)")
-    axes.set_ylabel("stale reads (%)")
-    axes.grid()
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-        columnspacing=1.1,
-        borderaxespad=0.2,
-    )
-    return Caption(
-        visibility_title(arms),
-        "Where a curve is high, a shopper who comes back that quickly through another server does not see the own "
-        "write. A link twice as long moves the whole curve to the right.",
-        f"All-to-all, {arms[0]['servers']} servers; a write on one of them, then a read on another, past the balancer",
-        "Bars: 95 % intervals (Wilson). Distances are one way, emulated by a relay between the servers. Writes come at "
-        "random moments, as often as in the shop's load, and one that finds the link busy with another waits for it. "
-        "Scale: even up to 1 ms, logarithmic beyond.",
-        ("servers", "gap (ms)", "stale", "reads", "share"),
-        tuple(
-            (link_name(arm), number(point["waited_ms"], 1), str(point["stale"]), str(point["trials"]), _rate(point))
-            for arm in arms
-            for point in arm["points"]
-        ),
-    )
-
-
-def _rate(point: dict[str, Any]) -> str:
-    rate = point["rate"]
-    return f"{percent(rate['estimate'])} ({percent(rate['low'])} to {percent(rate['high'])})"
-
-
-def _curve(axes: Axes, arm: dict[str, Any], colour: str, marker: str, line: Any) -> None:
-    ordered = sorted(arm["points"], key=lambda point: point["waited_ms"])
-    x = [point["waited_ms"] for point in ordered]
-    y = [100 * point["rate"]["estimate"] for point in ordered]
-    axes.plot(
-        x, y, color=colour, ls=line, marker=marker, ms=7, lw=2, zorder=3, label=link_name(arm), clip_on=False
-    )  # fmt: skip
-    for at, point in zip(x, ordered, strict=True):
-        ends = [100 * point["rate"]["low"], 100 * point["rate"]["high"]]
-        axes.plot([at, at], ends, color=colour, lw=4, alpha=0.35, solid_capstyle="butt", zorder=2)
-
-
-def visibility_title(arms: Sequence[dict[str, Any]]) -> str:
-    """Say how many reads are stale at once on the shortest and the longest link, and how many under sync."""
-    late = sorted((arm for arm in arms if arm["replication"] == "async"), key=lambda arm: arm["delay_ms"])
-    parts = []
-    if late:
-        near = percent(late[0]["points"][0]["rate"]["estimate"])
-        parts.append(f"read at once through another server, {near} are stale with servers {link_name(late[0])}")
-    if len(late) > 1:
-        far = percent(late[-1]["points"][0]["rate"]["estimate"])
-        parts[0] += f", {far} with {late[-1]['delay_ms']:g} ms between them (emulated)"
-    for arm in arms:
-        if arm["replication"] == "sync":
-            stale, trials = (sum(point[key] for point in arm["points"]) for key in ("stale", "trials"))
-            parts.append(f"under sync {stale} of {trials}")
-    return sentence("; ".join(parts))
-
-
-# --- beyond this machine ---------------------------------------------------------------------------------------------
-
-
-def draw_limits(run: Run, figure: Figure) -> Caption:
-    """Draw, modelled, the most live sessions against the number of servers, and what stops each strategy."""
-    model = run.get("scale", "model") or {}
-    curves = {name: curve for name, curve in (model.get("curves") or {}).items() if curve}
-    if not curves:
-        raise NothingToDraw("CPU time was not measured, so there is nothing to model from.")
-    axes = figure.subplots()
-    lows = [curve[0]["sessions"] for curve in curves.values()]
-    for name, curve in curves.items():
-        look = style.look(name)
-        x, y = [point["servers"] for point in curve], [point["sessions"] for point in curve]
-        axes.plot(x, y, color=look.colour, ls=_MODELLED, lw=2.2, zorder=3)
-        axes.plot(x[-1], y[-1], look.marker, color=look.colour, ms=7, zorder=4, clip_on=False)
-    measured = sizes_of(run)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.axvspan(1, measured[-1], color=style.GRID, lw=0, zorder=0)
-    axes.set_xlim(1, 1000)
-    highest = max(curve[-1]["sessions"] for curve in curves.values())
-    axes.set_ylim(min(lows) / 2, max(highest * 2.5, 1e8))
-    axes.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
-    ticks = [10.0**power for power in range(3, 11) if min(lows) / 2 <= 10.0**power <= axes.get_ylim()[1]]
-    axes.set_yticks(ticks, [rounded(tick) for tick in ticks])
-    axes.yaxis.set_minor_locator(ticker.NullLocator())
-    axes.set_xlabel("web servers (modelled; shaded: as many as were measured)")
-    axes.set_ylabel("most live sessions")
-    axes.grid()
-    _name_limits(axes, curves, model.get("shards"))
-    return Caption(
-        limits_title(model, curves),
-        "Where a line goes flat, more web servers do not help any more: something else is used to its limit.",
-        "Modelled by operational laws from what was measured on this machine; no such cluster was run",
-        assumptions(run),
-        ("strategy", "10 servers", "100 servers", "1,000 servers", "stopped by"),
-        tuple(
-            (
-                called(name, model.get("shards")),
-                *(_at(curve, servers) for servers in (10, 100, 1000)),
-                stops(name, curve),
-            )
-            for name, curve in curves.items()
-        ),
-    )
-
-
-def _at(curve: Sequence[dict[str, Any]], servers: int) -> str:
-    return next((rounded(point["sessions"]) for point in curve if point["servers"] == servers), NONE)
-
-
-def _name_limits(axes: Axes, curves: Mapping[str, list[dict[str, Any]]], shards: int | None) -> None:
-    """Write beside the end of each curve whose it is, and what stops it."""
-    transform = axes.transScale + axes.transLimits
-    ends = [transform.transform((1, curve[-1]["sessions"]))[1] for curve in curves.values()]
-    places = style.spread(ends, 0.105)
-    excess = max(places) - 0.97
-    for (name, curve), place in zip(curves.items(), places, strict=True):
-        axes.text(
-            1.02,
-            place - max(excess, 0),
-            f"{called(name, shards)}\n",
-            transform=axes.transAxes,
-            va="center",
-            size=10,
-            weight="bold",
-            color=style.look(name).ink,
-            linespacing=1.2,
-        )
-        axes.text(
-            1.02,
-            place - max(excess, 0),
-            f"\n{_short(name, curve)}",
-            transform=axes.transAxes,
-            va="center",
-            size=8.8,
-            color=style.SOFT,
-            linespacing=1.2,
-        )
-
-
-def _short(name: str, curve: list[dict[str, Any]]) -> str:
-    text = stops(name, curve)
-    if text.endswith("help"):
-        return "not stopped by 1,000 servers"
-    return "by CPU: each applies all writes" if text.startswith("CPU:") else f"by {text}"
-
-
-def limits_title(model: Mapping[str, Any], curves: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Say which strategies stop below a thousand servers, and which go on."""
-    stopped = {name: curve for name, curve in curves.items() if not stops(name, curve).endswith("help")}
-    going = [called(name, model.get("shards")) for name in curves if name not in stopped]
-    ranked = sorted(stopped, key=lambda name: stopped[name][-1]["sessions"])
-    if not ranked:
-        return "Modelled: no strategy stops below 1,000 servers"
-    most = {name: rounded(stopped[name][-1]["sessions"]) for name in ranked}
-    first, *others = ranked
-    parts = [
-        f"{called(first, model.get('shards'))} stops at {most[first]} live sessions",
-        *(f"{called(name, model.get('shards'))} at {most[name]}" for name in others),
-    ]
-    on = f"; {listed(going)} {'go' if len(going) > 1 else 'goes'} on" if going else ""
-    return f"Modelled: {', '.join(parts)}{on}"
+    return sentence(f"beyond what it adds under sticky, {text}{others}")
 
 
 CHARTS: dict[str, Draw] = {
     "copies": draw_copies,
     "between-servers": draw_peers,
     "cpu-by-servers": draw_cpu,
-    "stale-reads": draw_visibility,
-    "where-each-stops": draw_limits,
+    "stale-reads": scale_stale.draw,
+    "where-each-stops": scale_limits.draw,
 }
