@@ -209,7 +209,8 @@ class Nginx(Engine):
         """Send a server no new shoppers; return when no request goes by the old rule any more.
 
         Those whom a cookie binds to it stay; where there are none, as in plain round robin, it gets nothing. No request
-        is lost: nginx starts another worker, and lets the old one finish what it has begun.
+        is lost to a client that sends again what it had sent on a connection just being closed, as browsers do: nginx
+        starts another worker, and lets the old one finish what it has begun (`docs/engines.md`).
 
         Raises:
             EngineFailed: nginx does not take the new configuration.

@@ -11,7 +11,7 @@ from loadtests.client import ArmTarget
 from loadtests.plans import shopping_plan, warmup_plan
 
 ATTEMPTS = 4
-"""A request may meet the very moment in which nginx closes an idle connection; what is wrong shows every time."""
+"""A busy machine may hold a server up for longer than the balancer waits for it; what is wrong shows every time."""
 
 
 RATE_RPS, SECONDS, SHOPPERS = 100, 2.5, 20
