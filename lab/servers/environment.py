@@ -112,6 +112,10 @@ def read(variables: Mapping[str, str]) -> Environment:
     return told
 
 
-def cookie_name(strategy: str) -> str:
-    """Return the session cookie's name: another one for each strategy, as cookies do not know ports; all as long."""
-    return f"session_{sha256(strategy.encode()).hexdigest()[:8]}"
+def cookie_name(shop: str) -> str:
+    """Return the session cookie's name: another one for each shop, as cookies do not know ports; all as long.
+
+    Args:
+        shop: its strategy, or where it has one its namespace: two shops of one strategy have two.
+    """
+    return f"session_{sha256(shop.encode()).hexdigest()[:8]}"

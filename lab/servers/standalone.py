@@ -164,7 +164,7 @@ def _shop_config(told: Environment, name: str) -> ShopConfig:
         server=name,
         servers=tuple(known if name in known else [*known, name]),
         secret_key=told.secret_key,
-        cookie_name=cookie_name(told.strategy),
+        cookie_name=cookie_name(told.namespace or told.strategy),
         database_url=told.origin_url(),
     )
 
