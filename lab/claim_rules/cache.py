@@ -53,7 +53,7 @@ def cache_faster(results: Results) -> Judgement:
     product = interval_of(at(results, "cache", "loads", "product", "ratio", "p50"))
     even = at(results, "cache", "break_even") or {}
     beside = "" if product is None else f"; of a product by its primary key {times(product)}"
-    evidence = f"The median of a search with the cache is {times(search)} that without{beside}. {_even(even)}"
+    evidence = f"The median of a search with the cache is {times(search)} that without{beside}. {_even(even, product)}"
     numbers = {
         **numbers_of("search_p50", search),
         **numbers_of("product_p50", product),
@@ -64,11 +64,14 @@ def cache_faster(results: Results) -> Judgement:
     return Judgement(at_most(search, holds_to=FASTER, fails_from=SLOWER), evidence, numbers)
 
 
-def _even(even: dict[str, Any]) -> str:
+def _even(even: dict[str, Any], cheapest: Interval | None) -> str:
     if even.get("ms") is not None:
         return f"Here a cache breaks even at an origin query of about {even['ms']:.2f} ms."
     if even.get("below_ms") is not None:
-        return f"Here a cache gained time even at the cheapest origin query tried, {even['below_ms']:.2f} ms."
+        tried = f"at the cheapest origin query tried, {even['below_ms']:.2f} ms"
+        if cheapest is not None and cheapest.high is not None and cheapest.high >= 1:
+            return f"Where a cache breaks even was not found: {tried}, whether it gains time is too close to call."
+        return f"Here a cache gained time even {tried}."
     if even.get("above_ms") is not None:
         return f"Here a cache gained no time even at the dearest origin query tried, {even['above_ms']:.2f} ms."
     return "The origin cost at which a cache breaks even was not found."

@@ -278,8 +278,8 @@ def cpu_not_foretold(run: Run) -> str:
     way = "low" if found["off"] < 0 else "high"
     return (
         f"CPU time with {found['at']} servers was foretold {abs(100 * found['off']):.0f} % too {way}: all servers "
-        "share this machine's processors, and what a message costs there changes with their number; so where all-to-all "
-        "stops is rough."
+        "share this machine's processors, and what a message costs there changes with their number; so where "
+        "all-to-all stops is rough."
     )
 
 

@@ -44,6 +44,15 @@ def test_faster_takes_the_whole_interval_of_a_search(search, verdict):
     assert "breaks even at an origin query of about 0.31 ms" in told.evidence
 
 
+def test_faster_claims_no_gain_for_a_cheap_query_that_is_too_close_to_call():
+    """Whatever the estimate says: an interval with 1 in it gains nothing for sure."""
+    for product, text in ((0.98, "whether it gains time is too close to call"), (0.5, "gained time even at")):
+        ratio = {"estimate": product, "low": product - 0.1, "high": product + 0.1}
+        loads = {"search": {"ratio": {"p50": around(0.5)}}, "product": {"ratio": {"p50": ratio}}}
+        told = cache.cache_faster(found(loads=loads, break_even={**EVEN, "below_ms": 0.12}))
+        assert text in told.evidence
+
+
 @pytest.mark.parametrize(
     ("even", "text"),
     [

@@ -15,7 +15,7 @@ from rich.console import Console
 from lab import claims
 from lab.report import cache, charts, page, results, style, terminal
 from lab.report.charts import cache as drawn
-from lab.report.charts import cache_moments
+from lab.report.charts import cache_capacity, cache_hits, cache_moments
 
 ARMS = (cache.WITHOUT, cache.WITH)
 
@@ -239,7 +239,19 @@ class TestTitles:
     def test_latency(self):
         """Quicker; or nothing quicker."""
         assert drawn.latency_title({"search": interval(0.5)}) == "With the cache a search takes 0.50 times as long"
-        assert drawn.latency_title({"search": interval(1.2)}).startswith("The cache makes no read quicker: a search")
+        assert drawn.latency_title({"search": interval(1.2)}).startswith(
+            "The cache makes no read clearly quicker: a search"
+        )
+
+    def test_latency_that_is_too_close_to_call(self):
+        """What may as well be slower is not said to be quicker; alone, nothing is."""
+        ratios = {"product": interval(0.95), "search": interval(0.5)}
+        assert drawn.latency_title(ratios) == (
+            "With the cache a search takes 0.50 times as long; too close to call for a product page (0.95)"
+        )
+        assert drawn.latency_title({"product": interval(0.95)}) == (
+            "The cache makes no read clearly quicker: too close to call for a product page (0.95)"
+        )
 
     def test_hits(self):
         """The two ends of popularity, or the best of what there is."""
@@ -247,17 +259,17 @@ class TestTitles:
         title = (
             "With room for 5 % of the products, the cache answers 50 % under Zipf 1 and 5.0 % where all are asked for"
         )
-        assert drawn.hits_title(hits).startswith(title)
-        assert drawn.hits_title(hits[1:]) == "The best hit ratio was 50 %"
+        assert cache_hits.hits_title(hits).startswith(title)
+        assert cache_hits.hits_title(hits[1:]) == "The best hit ratio was 50 %"
 
     def test_changes(self):
         """Stale by either way, and what deletion costs; or too little."""
         found = made_up()["cache"]["updates"]
-        assert drawn.updates_title(found) == (
-            "18 % of the reads are stale if time alone ends entries, 0 % of the reads are stale if changes delete "
-            "them, which takes hits from 99 % to 88 %"
+        assert cache_hits.updates_title(found) == (
+            "18 % of the reads are stale if time alone ends entries, 0 % if changes delete them, which takes hits from "
+            "99 % to 88 %"
         )
-        assert drawn.updates_title([]).startswith("Too few")
+        assert cache_hits.updates_title([]).startswith("Too few")
 
     def test_relief_and_capacity(self):
         """With every ratio, with some, and without."""
@@ -265,8 +277,10 @@ class TestTitles:
             "With the cache a read asks the origin 0.20 times as often"
         )
         found = made_up()["cache"]["capacity"]
-        assert drawn.capacity_title(found) == "With the cache the shop carries 1.33 times the load below 50 ms"
-        assert "without cache about 900 reads/s" in drawn.capacity_title({**found, "ratio": None})
+        assert cache_capacity.capacity_title(found) == "With the cache the shop carries 1.33 times the load below 50 ms"
+        close = {**found, "ratio": interval(1.05)}
+        assert "is too close to call: 1.05 (0.95 to 1.16) times" in cache_capacity.capacity_title(close)
+        assert "without cache about 900 reads/s" in cache_capacity.capacity_title({**found, "ratio": None})
 
     def test_moments(self):
         """Many or one; answered or not, or too short."""

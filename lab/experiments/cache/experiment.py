@@ -112,7 +112,7 @@ SIZES = {
         outage_seconds=(1.5, 1.5, 2.5),
     ),
     "default": Size(
-        blocks=20,
+        blocks=18,
         slice_seconds=0.4,
         warmup_seconds=4,
         search=capacity.Search(start_rps=400, factor=1.3, slice_seconds=1.0, passes=8, steps=2),

@@ -1,0 +1,34 @@
+"""How the charts of a cache run look alike: colours, markers, and points with their intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.report.cache import WITH, WITHOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+
+BEFORE, AFTER = "#0072B2", "#D55E00"
+"""Colours of a shop without a cache and of one with it."""
+
+COLOURS = {WITHOUT: BEFORE, WITH: AFTER}
+
+SHADES = ("#0072B2", "#009E73", "#CC79A7", "#D55E00")
+MARKERS = "osD^"
+
+_ENDS = ("estimate", "low", "high")
+
+
+def point(axes: Axes, at: float, value: Mapping[str, Any], **look: Any) -> None:
+    """Draw a point with its interval, where there is one."""
+    if value.get("low") is not None:
+        axes.plot([at, at], [value["low"], value["high"]], color=look["color"], lw=1.8, zorder=2)
+    axes.plot(at, value["estimate"], look.get("marker", "o"), color=look["color"], ms=8, zorder=3, clip_on=False)
+
+
+def in_percent(share: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return a share and the ends of its interval as percentages."""
+    return {key: None if share.get(key) is None else 100 * share[key] for key in _ENDS}
