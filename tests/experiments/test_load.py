@@ -19,6 +19,8 @@ from lab import samples
 from lab.cli import main
 from lab.experiments.load import experiment as load
 from lab.report import draw
+from loadtests.fleet import Gathered, Part
+from loadtests.messages import Start, Worker
 from loadtests.plans import Shopping
 from tests.processes import alive
 
@@ -27,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "loadtests"))
 from little_shop import LittleShop
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 60.0
 RATE = 60
 SECONDS = 2
 
@@ -141,7 +143,51 @@ def test_a_worker_killed_in_the_midst_is_told_and_its_part_is_sent_again(shop, t
     assert counts["scheduled"] == counts["sent"] == sum(one["sent"] for one in results["load"]["workers"].values())
     assert results["load"]["workers"]["worker-1"]["shoppers"] == results["load"]["shoppers"]
     assert results["strategies"] == {}
+    logins = sum(path == "/api/login" for _, path, *_ in shop.requests)
+    assert logins >= 2 * results["load"]["shoppers"]  # everybody came in anew, at the worker that is left
     assert not alive(child.pid for child in run.children)
+
+
+def part(name, lateness_ms, latest_ms=0.5):
+    """What a worker did, as far as rules look at it."""
+    who = Worker(name=name, host="here", pid=1, here=True, code="")
+    start = Start(earliest_ms=-0.5, latest_ms=latest_ms, round_trip_ms=latest_ms + 0.5)
+    return Part(
+        worker=who, shoppers=1, operations=[], lateness_ms=lateness_ms, cpu_seconds=0, wall_seconds=1, start=start
+    )
+
+
+def gathered(*parts):
+    """What they did together."""
+    late = np.concatenate([one.lateness_ms for one in parts])
+    return Gathered([], 0.0, 1.0, late, 0, 0, 0, 0, 0, parts=list(parts), zero_ns=0, master_cpu_seconds=0.0)
+
+
+def test_one_late_worker_spoils_a_block_though_the_others_are_in_time():
+    """Each is judged by itself: among nine others its lateness would drown. So is the start."""
+    in_time = [part(f"worker-{number}", [0.2] * 40) for number in range(1, 10)]
+    assert load.broken_rule(gathered(*in_time)) is None
+    assert (
+        load.broken_rule(gathered(*in_time, part("worker-10", [25.0] * 4))) == "worker-10 was 25 ms late (limit 10 ms)"
+    )
+    apart = load.broken_rule(gathered(*in_time, part("worker-10", [0.2], latest_ms=79.5)))
+    assert apart == "the workers began up to 80 ms apart (limit 50 ms)"
+    assert load.broken_rule(gathered(part("worker-1", [0.2], latest_ms=79.5))) is None
+
+
+def test_blocks_are_measured_again_within_the_budget_alone(tmp_path):
+    """A fifth of the blocks, and each at most three times; then it counts, with a warning."""
+    chosen = load.settings(
+        size="quick", seconds=10, seed=1, out=tmp_path, command="", workers=1, elsewhere=0, listen=None,
+        strategy="redis", target=None, rate=100, servers=2,
+    )  # fmt: skip
+    measured = load.Measured(chosen)
+    sender = load.Sender(None, None, measured, None)
+    late = load.Block(gathered(part("worker-1", [25.0])), 1.0, 0.1, None)
+    assert [sender._counts(late, tries) for tries in (1, 2, 3)] == [False, False, True]
+    assert sender._counts(late, 1) is True
+    assert measured.redone == 2
+    assert len(measured.warnings) == 2
 
 
 @pytest.mark.parametrize("stroke", [signal.SIGINT, signal.SIGKILL])

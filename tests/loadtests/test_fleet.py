@@ -1,6 +1,7 @@
 """Locust's master and workers as one generator: real processes against a shop on real sockets."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from loadtests.plans import shopping_plan
 from tests.processes import alive
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 60.0
 LOAD = {"rate_rps": 80, "seconds": 0.6, "shoppers": 12}
 
 
@@ -89,9 +90,15 @@ def test_the_start_is_agreed_by_durations_alone(fleet, shop):
 )
 def test_a_lost_worker_is_named_and_the_others_go_on(tmp_path, shop, stroke, silence_seconds, said):
     """Killed, or silent: nobody knows what it sent, so the block does not count; then the rest are dealt everything."""
-    with Fleet(tmp_path / "load.log", 2, silence_seconds=silence_seconds) as fleet:
+    with Fleet(tmp_path / "load.log", 3, silence_seconds=silence_seconds) as fleet:
         fleet.listening()
         fleet.muster()
+        open_at(fleet, shop)
+        os.kill(fleet.workers["worker-3"].pid, signal.SIGKILL)
+        with pytest.raises(WorkersLost, match="worker-3 was lost: its process has ended"):
+            fleet.run([("little", shopping_plan(1, 0, **LOAD))])
+        assert shop.requests == []  # one was lost before the block began, so nobody began
+
         open_at(fleet, shop)
         victim = fleet.workers["worker-2"].pid
         timer = threading.Timer(0.3, os.kill, (victim, stroke))
@@ -115,13 +122,30 @@ def test_a_lost_worker_is_named_and_the_others_go_on(tmp_path, shop, stroke, sil
             open_at(fleet, shop)
 
 
+def another_version(folder):
+    """Copy the load's code, and change it in one place; return where."""
+    shutil.copytree(ROOT / "loadtests", folder / "loadtests")
+    with (folder / "loadtests" / "plans.py").open("a") as plans:
+        plans.write("MIX['add'] = 1.0\n")
+    return folder
+
+
 def test_a_worker_of_another_machine_joins_over_the_network(tmp_path, shop):
-    """Started by hand, with an address alone; it ends by itself when the run is over. A surplus one is sent away."""
+    """Started by hand, with an address alone; it ends by itself when the run is over.
+
+    One with other code, which may play a plan otherwise, and one that is not needed are sent away.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "loadtests.worker", "--master", f"127.0.0.1:{port}"]
     with Fleet(tmp_path / "load.log", 0, elsewhere=1, listen=("127.0.0.1", port)) as fleet:
         assert fleet.listening() == port
+        other = another_version(tmp_path / "other")
+        stranger = subprocess.run(
+            command, cwd=other, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
+        assert stranger.returncode == 1
+        assert stranger.stderr == "this worker is not needed: it has another version of the lab than the master\n"
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as first:
             fleet.muster(PATIENCE_SECONDS)
             (name,) = fleet.workers
