@@ -134,6 +134,7 @@ def test_nothing_is_published_unless_asked_for(config):
     closed = for_swarm(config)
     assert closed.ports == (Port("balancer", 9081, 8081), Port("balancer", 9082, 8082))
     assert closed.images["balancer"] == "nginx:1.31"
+    assert closed.built == ("session-lab",)
     assert "9081" not in closed.text
     opened = for_swarm(config, publish=True).text
     assert "    ports:\n    - published: 9081\n      target: 8081\n      mode: host\n    - published: 9082\n" in opened

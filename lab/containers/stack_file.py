@@ -53,11 +53,13 @@ class StackFile:
         text: it.
         ports: what the services publish; not in the text unless asked for.
         images: service to image.
+        built: the images among them that are the project's own.
     """
 
     text: str
     ports: tuple[Port, ...]
     images: dict[str, str]
+    built: tuple[str, ...]
 
 
 @dataclass
@@ -109,6 +111,7 @@ def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = Fa
     services = [service for service in top["services"].below if _is_chosen(service, profiles)]
     ports = tuple(port for service in services for port in _ports(service))
     images = {service.key: image.value for service in services if (image := service.find("image"))}
+    built = tuple(sorted({images[service.key] for service in services if service.find("build")}))
     top["services"].below = services
     for service in services:
         _move_limit(service)
@@ -120,7 +123,7 @@ def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = Fa
             block.below = [one for one in block.below if one.key != "name"]  # the stack's name goes before its own
     parts = (top[name] for name in ("services", "networks", "volumes", "configs", "secrets") if name in top)
     text = "\n".join(line for block in parts for line in block.lines())
-    return StackFile(f'version: "{VERSION}"\n{text}\n', ports, images)
+    return StackFile(f'version: "{VERSION}"\n{text}\n', ports, images, built)
 
 
 def _blocks(text: str) -> list[_Block]:

@@ -73,7 +73,7 @@ class Stack:
         """
         self._settle_home()
         stack = for_swarm(self._compose.run("config"), profiles=self._profiles, publish=self._publish)
-        self._compose.build()
+        self._provide(stack)
         with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:  # secrets are in it: mode 0600
             file.write(stack.text)
             file.flush()
@@ -142,6 +142,24 @@ class Stack:
                 f"the volumes of the stack are on {homes[0]['Description']['Hostname']}: deploy from there "
                 f"(or move them, and the label {HOME} with them)"
             )
+
+    def _provide(self, stack: StackFile) -> None:
+        """Build the project's own images, and bring them where the other machines get them from.
+
+        Raises:
+            SwarmFailed: there are other machines, and an image's name tells no registry.
+        """
+        local = [image for image in stack.built if "/" not in image]
+        others = len(_nodes()) - 1
+        if local and others:
+            raise SwarmFailed(
+                f"the {others} other machines of the swarm cannot get {local[0]} from this one: set LAB_IMAGE and "
+                "BALANCER_IMAGE to names in a registry, such as registry.example.org/session-lab:1 (docs/deploy.md)"
+            )
+        self._compose.build()
+        for image in stack.built:
+            if "/" in image:
+                docker("push", image, seconds=SECONDS)
 
     def _missing(self) -> dict[str, str]:
         """Return the services that are not as they should be, and how far they are."""

@@ -1,0 +1,103 @@
+"""Shoppers who come in through a published port, a few at a time, and remember what is in their carts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+
+import requests
+
+PATIENCE_SECONDS = 120.0
+"""How long a deployment on a busy machine may take to come to rest."""
+
+PAUSE_SECONDS = 0.05
+"""Between two requests of a light load."""
+
+
+def wait_until(condition, what):
+    """Wait for a condition, not for a time."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not come within {PATIENCE_SECONDS:.0f} s: {what}"
+        time.sleep(0.5)
+
+
+class Shoppers:
+    """Some shoppers of one shop, each logged in and with one thing in the cart.
+
+    Args:
+        url: of the balancer.
+        count: how many.
+    """
+
+    def __init__(self, url, count=12):
+        self.url = url
+        self._tabs = {f"s{number}": requests.Session() for number in range(count)}
+        for name, tab in self._tabs.items():
+            tab.trust_env = False
+            tab.post(f"{url}/api/login", json={"user": name}, timeout=10).raise_for_status()
+            self._add(tab, name).raise_for_status()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for tab in self._tabs.values():
+            tab.close()
+
+    @property
+    def cookies(self):
+        """Return the names of the first shopper's cookies."""
+        return set(next(iter(self._tabs.values())).cookies.keys())
+
+    def kept(self):
+        """Return how many carts still show what was put in first; a shop that does not answer shows none."""
+        return sum(self._shows(name) for name in self._tabs)
+
+    def served_by(self):
+        """Return who answers each shopper, by the shopper's name."""
+        answers = {name: tab.get(f"{self.url}/api/cart", timeout=10) for name, tab in self._tabs.items()}
+        return {name: answer.headers.get("X-Served-By") for name, answer in answers.items()}
+
+    def servers(self):
+        """Return the servers that answered, with everyone asking once."""
+        return {tab.get(f"{self.url}/api/cart", timeout=10).headers.get("X-Served-By") for tab in self._tabs.values()}
+
+    @contextmanager
+    def shopping(self):
+        """Let them look and buy in turn, in the background; gives the requests sent, and those that failed."""
+        sent, failed, enough = [], [], threading.Event()
+
+        def shop():
+            while not enough.wait(PAUSE_SECONDS):
+                name, tab = list(self._tabs.items())[len(sent) % len(self._tabs)]
+                sent.append(name)
+                try:
+                    answer = (
+                        self._add(tab, f"{name}.{len(sent)}")
+                        if len(sent) % 5 == 0
+                        else tab.get(f"{self.url}/api/cart", timeout=10)
+                    )
+                except requests.RequestException as error:
+                    failed.append(type(error).__name__)
+                else:
+                    failed.extend([answer.status_code] if answer.status_code >= 500 else [])
+
+        thread = threading.Thread(target=shop)
+        thread.start()
+        try:
+            yield sent, failed
+        finally:
+            enough.set()
+            thread.join()
+
+    def _add(self, tab, token):
+        return tab.post(f"{self.url}/api/cart", json={"token": token, "product": 1, "quantity": 1}, timeout=10)
+
+    def _shows(self, name):
+        try:
+            answer = self._tabs[name].get(f"{self.url}/api/cart", timeout=10)
+            return answer.ok and name in [line["token"] for line in answer.json()["cart"]]
+        except requests.RequestException:
+            return False

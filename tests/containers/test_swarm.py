@@ -1,0 +1,168 @@
+"""The compose file as a stack on a swarm of one machine, and what an update costs whom.
+
+Where the engine is in no swarm, one is made for these tests and left in the end. Where an engine may not be in one,
+they are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from carts import Shoppers, wait_until
+
+from lab.containers.compose import ComposeFailed, docker
+from lab.containers.env_file import fresh
+from lab.containers.swarm import HOME, Stack, SwarmFailed
+from lab.engines.ports import free_port
+from strategies import STRATEGIES
+
+PORTS = ("FRONT", *(name.upper().replace("-", "_") for name in STRATEGIES))
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def swarm_state():
+    """Return what the engine says about its swarm."""
+    return json.loads(docker("info", "--format", "{{json .Swarm}}"))
+
+
+def test_without_a_swarm_it_says_what_to_do():
+    """One clear line, before anything is built or started."""
+    if swarm_state()["LocalNodeState"] != "inactive":
+        pytest.skip("this engine is in a swarm already")
+    with pytest.raises(SwarmFailed, match=r"expected an active one, got: inactive\. `docker swarm init`"):
+        Stack("lab-test-none", fresh()).deploy()
+
+
+@pytest.fixture(scope="module")
+def swarm():
+    """Have the engine manage a swarm; one that was in none is in none afterwards."""
+    state = swarm_state()
+    if state["LocalNodeState"] == "active":
+        if not state["ControlAvailable"]:
+            pytest.skip("this engine is a worker of a swarm, and only a manager deploys stacks")
+        homes = docker("node", "ls", "--quiet", "--filter", f"node.label={HOME}").split()
+        if homes:
+            pytest.skip(f"a stack of the lab has its home in this swarm already (node label {HOME})")
+        yield
+        docker("node", "update", "--label-rm", HOME, state["NodeID"])
+        return
+    bridges = docker("network", "ls", "--quiet", "--filter", "name=docker_gwbridge").split()
+    try:
+        docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    except ComposeFailed as refused:
+        pytest.skip(f"this engine cannot be put into swarm mode: {refused}")
+    try:
+        yield
+    finally:
+        docker("swarm", "leave", "--force")
+        if not bridges:
+            docker("network", "rm", "docker_gwbridge")
+
+
+@pytest.fixture(scope="module")
+def ports():
+    """Return a free port for the front page and each strategy."""
+    return {name: free_port() for name in PORTS}
+
+
+@pytest.fixture(scope="module")
+def stack(swarm, ports):
+    """Deploy the stack for this module alone; nothing of it is left behind."""
+    name = f"labtest{os.getpid()}"
+    settings = {f"PORT_{port}": str(number) for port, number in ports.items()}
+    stack = Stack(name, {**fresh(), **settings, "SERVERS": "2", "HEALTH_INTERVAL": "2s"})
+    try:
+        stack.deploy()
+        yield stack
+    finally:
+        stack.remove(volumes=True)
+    label = f"label=com.docker.stack.namespace={name}"
+    for kind in (["ps", "--all"], ["network", "ls"], ["volume", "ls"]):
+        assert docker(*kind, "--quiet", "--filter", label) == ""
+    assert docker("ps", "--all", "--quiet", "--filter", f"name={name}") == ""
+
+
+@pytest.fixture
+def shop(stack, ports):
+    """Return a function from a strategy's name to a dozen shoppers of it."""
+    opened = []
+
+    def shop(strategy):
+        opened.append(Shoppers(f"http://127.0.0.1:{ports[strategy.upper().replace('-', '_')]}"))
+        return opened[-1]
+
+    yield shop
+    for shoppers in opened:
+        shoppers.__exit__()
+
+
+def tasks(stack, service):
+    """Return the containers that run for a service."""
+    return set(
+        docker("ps", "--quiet", "--filter", f"label=com.docker.swarm.service.name={stack.name}_{service}").split()
+    )
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "isolated"])
+def test_each_strategy_keeps_carts_on_two_servers(shop, strategy):
+    """Tasks are found by DNS, servers of all-to-all find each other, and their numbers are the tasks'."""
+    shoppers = shop(strategy)
+    wait_until(lambda: shoppers.kept() == 12, "every cart")
+    assert shoppers.servers() == {"web-1", "web-2"}
+
+
+def test_isolated_shows_why_the_others_exist(shop):
+    """Round robin over two servers, of which one knows the cart."""
+    shoppers = shop("isolated")
+    assert shoppers.servers() == {"web-1", "web-2"}
+    wait_until(lambda: shoppers.kept() < 12, "a cart that is not shown")
+
+
+def test_nothing_is_published_but_the_gate_on_this_machine_alone(stack, ports):
+    """Swarm itself would open its ports to everybody."""
+    services = docker("service", "ls", "--quiet", "--filter", f"label=com.docker.stack.namespace={stack.name}").split()
+    assert len(services) == 8
+    assert not [one for one in json.loads(docker("service", "inspect", *services)) if one["Endpoint"].get("Ports")]
+    (gate,) = json.loads(docker("inspect", f"{stack.name}_gate"))
+    bound = [
+        (one["HostIp"], int(one["HostPort"])) for all_ in gate["HostConfig"]["PortBindings"].values() for one in all_
+    ]
+    assert sorted(bound) == sorted(("127.0.0.1", number) for number in ports.values())
+
+
+def test_what_compose_promises_holds_here_too(stack):
+    """Read-only file systems, no capabilities, limits; and no secret in an image."""
+    (container, *_) = tasks(stack, "web-redis")
+    (fact,) = json.loads(docker("inspect", container))
+    assert fact["HostConfig"]["ReadonlyRootfs"]
+    assert fact["HostConfig"]["CapDrop"] in (["ALL"], ["CAP_ALL"])
+    assert fact["HostConfig"]["Memory"] == 256 * 1024 * 1024
+    assert fact["HostConfig"]["PidsLimit"] == 256
+    assert fact["Config"]["User"] == "10001:10001"
+    assert "/tmp" in {mount["Destination"] for mount in fact["Mounts"] if mount["Type"] == "tmpfs"}
+
+
+@pytest.mark.parametrize(("strategy", "kept"), [("redis", 12), ("sticky", 0), ("all-to-all", 12)])
+def test_a_rolling_update_under_load(stack, shop, strategy, kept):
+    """All tasks are replaced, one by one. Sessions in a task's own memory go with it; the others do not notice."""
+    shoppers = shop(strategy)
+    wait_until(lambda: shoppers.kept() == 12, "every cart")
+    before = tasks(stack, f"web-{strategy}")
+    with shoppers.shopping() as (sent, failed):
+        docker("service", "update", "--force", "--quiet", f"{stack.name}_web-{strategy}", seconds=300)
+        wait_until(lambda: not before & tasks(stack, f"web-{strategy}"), "the old tasks are gone")
+    assert len(tasks(stack, f"web-{strategy}")) == 2
+    assert len(failed) <= len(sent) / 10, failed
+    wait_until(lambda: shoppers.kept() == kept, f"{kept} carts")
+
+
+def test_deploying_again_changes_nothing_and_loses_nothing(stack, shop):
+    """The same file for a stack that runs: tasks stay as they are."""
+    shoppers = shop("sticky")
+    before = tasks(stack, "web-sticky")
+    stack.deploy()
+    assert tasks(stack, "web-sticky") == before
+    assert shoppers.kept() == 12
