@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import msgspec
 
@@ -95,7 +95,7 @@ class LocalStore(SessionStore):
                 raise SessionGone(handle)
             if expected_version not in (None, record.version):
                 raise SessionConflict(handle)
-            fields = {} if changes.whole else dict(record.fields)
+            fields = {} if changes.whole else cast("MappingProxyType[str, bytes]", record.fields).copy()
             for name in changes.deleted:
                 fields.pop(name, None)
             fields.update(changes.set)

@@ -22,6 +22,8 @@ MAX_NESTING = 64
 
 _PERMANENT = "_permanent"
 _SCALARS = frozenset({str, int, bool, type(None)})
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -30,10 +32,12 @@ class Identity(msgspec.Struct, frozen=True):
     Attributes:
         handle: names the record; 128 random bits in base64url.
         secret: 256 random bits in base64url; a store only ever sees its SHA-256.
+        in_browser: the browser has sent this cookie, signed as we would sign it now: no need to send it back.
     """
 
     handle: str
     secret: str
+    in_browser: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -84,9 +88,9 @@ class StoredSession(SessionMixin):
     def __init__(self, find: Callable[[], Found | None]) -> None:
         self._find = find
         self.failure: Exception | None = None
-        self._packed: dict[str, bytes] = {}
+        self._packed: Mapping[str, bytes] = {}
         self._values: dict[str, Any] = {}
-        self._written: set[str] = set()
+        self._written: dict[str, bytes | None] = {}  # name to packed value, None where that can still change
         self._dropped: set[str] = set()
         self._modified = self._flagged = self._cleared = self._rotated = False
         self.loaded = False
@@ -104,23 +108,25 @@ class StoredSession(SessionMixin):
             self.failure = error
             raise
         if self.found is not None:
-            self._packed = dict(self.found.record.fields)
+            self._packed = self.found.record.fields
         self.loaded = True
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._values:
-            return self._values[name]
-        self._load()
+        values = self._values
+        if name in values:
+            return values[name]
+        if not self.loaded:
+            self._load()
         if name in self._dropped:
             raise KeyError(name)
-        value = self._values[name] = unpack(name, self._packed[name])
+        value = values[name] = unpack(name, self._packed[name])
         return value
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._load()
-        pack(name, value)  # refuse here, in the line that is wrong, rather than when the response leaves
+        packed = pack(name, value)  # refuse here, in the line that is wrong, rather than when the response leaves
         self._values[name] = value
-        self._written.add(name)
+        self._written[name] = packed if type(value) in _SCALARS else None
         self._dropped.discard(name)
         self._modified = True
 
@@ -128,7 +134,7 @@ class StoredSession(SessionMixin):
         if name not in self:
             raise KeyError(name)
         self._values.pop(name, None)
-        self._written.discard(name)
+        self._written.pop(name, None)
         self._dropped.add(name)
         self._modified = True
 
@@ -207,9 +213,9 @@ class StoredSession(SessionMixin):
         return self._rotated
 
     @property
-    def touched(self) -> frozenset[str]:
-        """The fields that this request set or deleted."""
-        return frozenset(self._written | self._dropped)
+    def permanence_changed(self) -> bool:
+        """Whether this request has said anew whether the cookie outlives the browser."""
+        return _PERMANENT in self._written or _PERMANENT in self._dropped
 
     @property
     def ended(self) -> bool:
@@ -223,7 +229,7 @@ class StoredSession(SessionMixin):
 
     def contents(self) -> dict[str, bytes]:
         """Return the whole session as this request leaves it, packed."""
-        return {name: pack(name, self._values[name]) if name in self._values else self._packed[name] for name in self}
+        return {name: self._packed_now(name) if name in self._values else self._packed[name] for name in self}
 
     def changes(self, policy: WritePolicy) -> Changes | None:
         """Return what is to be saved under a write policy, without a rotation; None if nothing is.
@@ -234,7 +240,8 @@ class StoredSession(SessionMixin):
             return None
         if policy != "fields" or self._cleared:
             return Changes(set=self.contents(), whole=True)
-        changed = {name: pack(name, self._values[name]) for name in self._values if self._is_changed(name)}
+        names = filter(self._is_changed, self._values) if self._flagged else self._written
+        changed = {name: self._packed_now(name) for name in names}
         if not changed and not self._dropped:
             return None
         return Changes(set=changed, deleted=frozenset(self._dropped))
@@ -243,7 +250,10 @@ class StoredSession(SessionMixin):
         if name in self._written:
             return True
         # Both sides are packed afresh: PostgreSQL returns the keys of an object in an order of its own.
-        return self._flagged and pack(name, self._values[name]) != repack(self._packed[name])
+        return pack(name, self._values[name]) != repack(self._packed[name])
+
+    def _packed_now(self, name: str) -> bytes:
+        return self._written.get(name) or pack(name, self._values[name])
 
 
 def pack(name: str, value: Any) -> bytes:
@@ -257,7 +267,7 @@ def pack(name: str, value: Any) -> bytes:
             raise TypeError(f"the name is {type(name).__name__}, not str")  # noqa: TRY301 - one place words it all
         name.encode()
         _refuse_what_json_changes(value, MAX_NESTING)
-        return msgspec.json.encode(value)
+        return _encode(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"session field {name!r} cannot be kept as JSON: {error}") from error
 
@@ -269,7 +279,7 @@ def unpack(name: str, packed: bytes) -> Any:
         ServiceUnavailable: what the store holds is no JSON. The session can still be cleared.
     """
     try:
-        return msgspec.json.decode(packed)
+        return _decode(packed)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         logging.getLogger(__name__).warning("session field %r is damaged: %s", name, error)
         raise ServiceUnavailable("the session is damaged: log out, and in again") from error
@@ -277,7 +287,7 @@ def unpack(name: str, packed: bytes) -> Any:
 
 def repack(packed: bytes) -> bytes:
     """Return packed JSON as `pack` writes the same value."""
-    return msgspec.json.encode(msgspec.json.decode(packed))
+    return _encode(_decode(packed))
 
 
 def _refuse_what_json_changes(value: Any, depth: int) -> None:

@@ -11,7 +11,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from itsdangerous import Signer
-from itsdangerous.encoding import want_bytes
+from itsdangerous.encoding import base64_encode, want_bytes
 from itsdangerous.signer import SigningAlgorithm
 
 if TYPE_CHECKING:
@@ -30,32 +30,19 @@ class PreparedSigner(Signer):
         bare = [want_bytes(key) for key in keys]
         super().__init__(bare, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256, algorithm=_OneCallHmac())
         self._derived = {key: super(PreparedSigner, self).derive_key(key) for key in bare}
-        self._last = (b"", b"")
+        self._newest = self._derived[bare[-1]]
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
         """Return the key that was derived from one of the secret keys, the last if none is named."""
         return self._derived[self.secret_keys[-1] if secret_key is None else want_bytes(secret_key)]
 
     def get_signature(self, value: str | bytes) -> bytes:
-        """Return the signature of a value; that of the value before is remembered.
+        """Return the signature that the last key makes."""
+        return base64_encode(hmac.digest(self._newest, want_bytes(value), "sha256"))
 
-        A request that writes signs what it has just verified, to see whether the browser has that already.
-        """
-        value = want_bytes(value)
-        last_value, last_signature = self._last
-        if last_value == value and last_signature:
-            return last_signature
-        signature = super().get_signature(value)
-        self._last = (value, signature)
-        return signature
-
-    def unsign(self, signed_value: str | bytes) -> bytes:
-        """Return the value that was signed; try first whether the key that signs now has signed it."""
-        signed = want_bytes(signed_value)
-        value, _, signature = signed.rpartition(self.sep)
-        if hmac.compare_digest(signature, self.get_signature(value)):
-            return value
-        return super().unsign(signed)
+    def is_newest(self, value: bytes, signature: bytes) -> bool:
+        """Whether the last key has made this signature; one of the others may have, see `verify_signature`."""
+        return hmac.compare_digest(signature, self.get_signature(value))
 
 
 class _OneCallHmac(SigningAlgorithm):

@@ -25,6 +25,18 @@ def test_same_signatures(old, new, text):
     assert prepared.unsign(plain(old).sign(text)) == text.encode()
 
 
+def test_newest():
+    """What the last key has signed is told from what an earlier one has, and from what nobody has."""
+    prepared = PreparedSigner(("old", "new"), "a salt")
+    newest, older = (plain(key).get_signature(b"text") for key in ("new", "old"))
+    assert [prepared.is_newest(b"text", signature) for signature in (newest, older, b"", b"\xff")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 def test_forged():
     """Another key, another salt or another text is refused."""
     prepared = PreparedSigner(("key",), "a salt")
