@@ -8,6 +8,7 @@ HGETALL; every write is one Lua script on one key, so that it is atomic, one rou
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
@@ -267,5 +268,10 @@ def _record(found: dict[bytes, bytes]) -> SessionRecord:
         origin=taken(b"_origin").decode(),
         idle_deadline=int(taken(b"_idle")) / 1000,
         absolute_deadline=int(taken(b"_absolute")) / 1000,
-        fields={name[2:].decode(): value for name, value in found.items()},  # what is left is `f:<name>`
+        fields={_field_name(name): value for name, value in found.items()},
     )
+
+
+@functools.lru_cache(4096)
+def _field_name(name: bytes) -> str:
+    return name.removeprefix(_FIELD).decode()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -99,6 +101,7 @@ class _Line:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._socket = cast("Any", connection)._sock  # noqa: SLF001 - redis-py's readers take it just so
+        _leave_waiting_to_the_kernel(self._socket)
         self._reader: Any = hiredis.Reader(
             protocolError=redis.InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
         )
@@ -124,7 +127,7 @@ class _Line:
                 if received == 0:
                     raise redis.ConnectionError("the server has closed the connection")
                 reader.feed(self._buffer, 0, received)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:
             raise redis.TimeoutError("no answer in time") from error
         except OSError as error:
             raise redis.ConnectionError(str(error)) from error
@@ -135,3 +138,17 @@ class _Line:
     def close(self) -> None:
         """Close it; a process that only inherited it does not disturb its owner by that."""
         self._connection.disconnect()  # type: ignore[no-untyped-call]
+
+
+def _leave_waiting_to_the_kernel(sock: socket.socket) -> None:
+    """Give a socket's time-out to the kernel: Python polls before every send and receive to keep it itself.
+
+    When it has passed, the call ends with `BlockingIOError`. A TLS socket needs Python's: it would wait on.
+    """
+    seconds = sock.gettimeout()
+    if type(sock) is socket.socket and seconds:
+        microseconds = max(1, round(seconds * 1_000_000))
+        limit = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        sock.settimeout(None)

@@ -170,10 +170,13 @@ def blocked(client, name):
 class Listener:
     """A server that takes one connection, reads a command, and ends the connection in its own way."""
 
-    def __init__(self, end):
+    def __init__(self, end, **options):
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._end = end
-        self.pool = redis.ConnectionPool(port=self._socket.getsockname()[1], protocol=2, driver_info=None)
+        port = self._socket.getsockname()[1]
+        self.pool = redis.ConnectionPool(
+            port=port, protocol=2, driver_info=None, retry=Retry(NoBackoff(), 0), **options
+        )
 
     def __call__(self):
         """Serve."""
@@ -215,6 +218,21 @@ def test_ended_without_an_answer(end, told):
         thread.join(30)
     assert [type(error) for error in raised] == [redis.ConnectionError]
     assert told in str(raised[0])
+
+
+@pytest.mark.timeout(60)
+def test_nobody_reads():
+    """A command that the server does not take has its time-out, too."""
+    over = threading.Event()
+    listener = Listener(lambda _: over.wait(60), socket_timeout=0.5)
+    serving = threading.Thread(target=listener, daemon=True)
+    serving.start()
+    try:
+        with pytest.raises(redis.TimeoutError):
+            Connections(listener.pool).call("ECHO", bytes(50_000_000))
+    finally:
+        over.set()
+        serving.join()
 
 
 def test_fork(redis_url):

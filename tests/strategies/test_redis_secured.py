@@ -16,6 +16,7 @@ from waiting import wait_until
 
 from strategies.contract import Changes, StoreSettings, StoreUnavailable
 from strategies.redis import RedisStore
+from strategies.redis_connections import Connections
 
 PASSWORD = "s3cret of the default user"
 USER, USERS_PASSWORD = "shop", "another-s3cret"
@@ -120,6 +121,14 @@ def test_without_tls(secured):
     """A URL without TLS does not reach a server with it, and fails in time."""
     with pytest.raises(StoreUnavailable):
         open_at(f"redis://{USER}:{USERS_PASSWORD}@127.0.0.1:{secured[1]}")
+
+
+@pytest.mark.timeout(60)
+def test_no_answer(tls_url):
+    """A call over TLS whose answer does not come has its time-out, as one without."""
+    connections = Connections(redis.ConnectionPool.from_url(tls_url, protocol=2, socket_timeout=1.0))
+    with pytest.raises(redis.TimeoutError):
+        connections.call("BLPOP", "nobody-writes-here", 0)
 
 
 def test_closed_meanwhile(secured, tls_url):
