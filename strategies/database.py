@@ -74,7 +74,7 @@ _STATEMENTS = {
     """,
     "load": """
         SELECT secret_hash, data, version, origin,
-            extract(epoch FROM idle_deadline), extract(epoch FROM absolute_deadline)
+            date_part('epoch', idle_deadline), date_part('epoch', absolute_deadline)
         FROM "{table}" WHERE handle = $1::text AND idle_deadline > now()
     """,
     "save": """
@@ -269,11 +269,18 @@ _ESCAPE_IN_JSON = b'"$json'
 _ESCAPED = b'{"$json"'
 _COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WRAPPED = msgspec.json.Decoder(dict[str, str])
-_UNFAITHFUL = re.compile(rb'\\u0000|(?:^|[\[,:])-?[0-9.]+[eE]|(?:^|[\[,:])-0\.0|"\$json"')
+_NUL = rb"\u0000"
+_UNFAITHFUL_NUMBER = re.compile(rb"-?[0-9.]+[eE]|-0\.0")
+_UNFAITHFUL_NUMBER_INSIDE = re.compile(rb"[\[,:](?:-?[0-9.]+[eE]|-0\.0)")
 
 
 def _to_jsonb(fields: Mapping[str, bytes]) -> bytes:
     return msgspec.json.encode({_column_key(name): _column_value(value) for name, value in fields.items()})
+
+
+def _holds(text: bytes, rare: bytes, character: bytes) -> bool:
+    """Whether a text holds something rare; to look for one of its characters first takes a tenth of the time."""
+    return character in text and rare in text
 
 
 def _column_key(name: str) -> str:
@@ -283,14 +290,23 @@ def _column_key(name: str) -> str:
 
 
 def _column_value(packed: bytes) -> msgspec.Raw | dict[str, str]:
-    if _UNFAITHFUL.search(packed):
-        return {_ESCAPE: packed.decode()}
-    return msgspec.Raw(packed)
+    if _is_faithful(packed):
+        return msgspec.Raw(packed)
+    return {_ESCAPE: packed.decode()}
+
+
+def _is_faithful(packed: bytes) -> bool:
+    """Whether `jsonb` gives a value back as it is; False now and then where it would."""
+    if _holds(packed, _NUL, b"\\") or _holds(packed, _ESCAPE_IN_JSON, b"$"):
+        return False
+    if packed.startswith(b'"'):  # no numbers in a text, and to look for them takes long
+        return True
+    return not (_UNFAITHFUL_NUMBER.match(packed) or _UNFAITHFUL_NUMBER_INSIDE.search(packed))
 
 
 def _from_jsonb(data: bytes) -> dict[str, bytes]:
     columns = _COLUMNS.decode(data)
-    if _ESCAPE_IN_JSON in data:
+    if _holds(data, _ESCAPE_IN_JSON, b"$"):
         return {_field_name(key): _unescaped(bytes(value)) for key, value in columns.items()}
     return {name: _without_spaces(bytes(value)) for name, value in columns.items()}
 
