@@ -70,6 +70,7 @@ class Sweeper:
         self._sweep = sweep
         self._every_seconds = every_seconds
         self._stopping = threading.Event()
+        self._random = random.Random()  # noqa: S311 - no secret; its own, as a program may have seeded the common one
         self._thread = threading.Thread(target=self._run, name="session-sweeper", daemon=True)
         self._thread.start()
 
@@ -89,4 +90,4 @@ class Sweeper:
 
     def _pause_seconds(self, more: bool | None) -> float:
         mean_seconds = min(_BREATH_SECONDS, self._every_seconds) if more else self._every_seconds
-        return mean_seconds * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        return mean_seconds * self._random.uniform(0.75, 1.25)
