@@ -23,7 +23,7 @@ from waitress.server import create_server
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from lab.servers.process import THREADS
+from lab.servers.listener import THREADS
 from strategies import load_store_class
 from strategies.contract import StoreSettings
 from strategies.session_interface import ServerSideSessions

@@ -13,13 +13,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import platform
 import random
-import secrets
-import socket
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -28,13 +24,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from benchmarks._session_servers import FIELDS, SIZES_KB, ServerPlan, contents, serve
+from benchmarks._session_client import Arm, Client, Slice, start, wait_for
+from benchmarks._session_servers import FIELDS, SIZES_KB
 from lab.engines.keeper import Keeper
-from lab.engines.ports import HOST, bound_socket
 from lab.engines.postgresql import PostgreSQL
 from lab.engines.redis import Redis
 from lab.statistics import Interval, paired_ratio, resample_blocks, verdict
-from strategies.contract import Peer, StoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,19 +38,9 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("untouched", "read", "write")
 SLICE_SECONDS = 0.05
-LEAST_REQUESTS = 8
 SEED = 1
 PEERS = 4
 """How many servers the all-to-all cluster has."""
-
-
-class Arm(NamedTuple):
-    """One row of the table: a name, how the session is kept, whether its table is unlogged, and how many servers."""
-
-    name: str
-    way: str
-    unlogged: bool = False
-    servers: int = 1
 
 
 ARMS = (
@@ -104,118 +89,17 @@ Cell = tuple[str, str, int]
 """An arm, an operation and a size."""
 
 
-class Slice(NamedTuple):
-    """What one moment of one cell cost, in microseconds a request.
-
-    Attributes:
-        wall_us: the lower quartile by the clock: a request that the machine did not interrupt.
-        cpu_us: the mean of the CPU time of the web servers.
-    """
-
-    wall_us: float
-    cpu_us: float
-
-
-class Client:
-    """One browser with a connection that stays open.
-
-    Args:
-        ports: of the server, and of its peers, whose CPU time counts too.
-    """
-
-    def __init__(self, ports: list[int]) -> None:
-        self._sockets = [socket.create_connection((HOST, port)) for port in ports]
-        for sock in self._sockets:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._cookies: dict[int, bytes] = {}
-
-    def fill(self, size_kb: int) -> None:
-        """Begin a session of this size and keep its cookie; where there is none, one that looks alike."""
-        head, body = self._ask(self._sockets[0], f"/fill/{size_kb}".encode(), b"")
-        if body != b"filled":
-            raise SystemExit(f"a server did not begin a session: {body[:200]!r}")
-        set_cookie = [line[12:].split(b";")[0] for line in head.split(b"\r\n") if line.startswith(b"Set-Cookie: ")]
-        self._cookies[size_kb] = set_cookie[0] if set_cookie else b"session=" + b"x" * 110
-
-    def measure(self, operation: str, size_kb: int) -> Slice:
-        """Repeat a request for a moment; the first does not count."""
-        path = f"/{operation}/{size_kb}".encode()
-        expected = str(size_kb if operation == "untouched" else sum(map(len, contents(size_kb).values()))).encode()
-        cookie = self._cookies[size_kb]
-        self._ask(self._sockets[0], path, cookie)
-        walls: list[int] = []
-        cpu = self._cpu_ns()
-        end = time.monotonic() + SLICE_SECONDS
-        while len(walls) < LEAST_REQUESTS or time.monotonic() < end:
-            began = time.perf_counter_ns()
-            _, body = self._ask(self._sockets[0], path, cookie)
-            walls.append(time.perf_counter_ns() - began)
-            if body != expected:
-                raise SystemExit(f"{path!r} was answered {body[:200]!r} and not {expected!r}")
-        return Slice(statistics.quantiles(walls)[0] / 1000, (self._cpu_ns() - cpu) / len(walls) / 1000)
-
-    def _cpu_ns(self) -> int:
-        return sum(int(self._ask(sock, b"/cpu", b"")[1]) for sock in self._sockets)
-
-    @staticmethod
-    def _ask(sock: socket.socket, path: bytes, cookie: bytes) -> tuple[bytes, bytes]:
-        sock.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: shop\r\nCookie: " + cookie + b"\r\n\r\n")
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += _some(sock)
-        head, _, body = received.partition(b"\r\n\r\n")
-        size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        while len(body) < size:
-            body += _some(sock)
-        return head, body
-
-
-def _some(sock: socket.socket) -> bytes:
-    received = sock.recv(65536)
-    if not received:
-        raise SystemExit("a server closed its connection")
-    return received
-
-
 @contextlib.contextmanager
 def servers(redis_url: str, database_url: str) -> Iterator[dict[str, Client]]:
     """Start a server, or a cluster of them, for every arm; give a client for each."""
     with contextlib.ExitStack() as stack:
-        started = {arm.name: _start(number, arm, redis_url, database_url, stack) for number, arm in enumerate(ARMS)}
-        for _, pipes in started.values():
-            for pipe in pipes:
-                if (error := pipe.recv()) is not None:
-                    raise SystemExit(f"a server did not start: {error}")
-        yield {name: Client(ports) for name, (ports, _) in started.items()}
+        started = {arm.name: start(number, arm, redis_url, database_url, stack) for number, arm in enumerate(ARMS)}
+        yield {name: wait_for(servers) for name, servers in started.items()}
 
 
-def _start(
-    number: int, arm: Arm, redis_url: str, database_url: str, stack: contextlib.ExitStack
-) -> tuple[list[int], list[multiprocessing.connection.Connection]]:
-    spawn = multiprocessing.get_context("spawn")
-    publics = [bound_socket() for _ in range(arm.servers)]
-    internals = [bound_socket() for _ in range(arm.servers)]
-    peers = [Peer(f"web-{n + 1}", f"http://{HOST}:{sock.getsockname()[1]}") for n, sock in enumerate(internals)]
-    pipes, secret = [], secrets.token_hex(16)
-    for public, internal, own in zip(publics, internals, peers, strict=True):
-        settings = StoreSettings(
-            server=own.name,
-            namespace=f"cost_{number}",
-            redis_url=redis_url,
-            database_url=database_url,
-            peers=tuple(peer for peer in peers if peer is not own),
-            peer_secret=secret,
-        )
-        ours, theirs = spawn.Pipe()
-        plan = ServerPlan(arm.way, settings, arm.unlogged)
-        process = spawn.Process(target=serve, args=(plan, public, internal, theirs), daemon=True)
-        process.start()
-        stack.callback(process.kill)
-        pipes.append(ours)
-    return [public.getsockname()[1] for public in publics], pipes
-
-
-def measure(clients: dict[str, Client], sizes_kb: tuple[int, ...], rounds: int) -> dict[Cell, list[Slice]]:
+def measure(
+    clients: dict[str, Client], sizes_kb: tuple[int, ...], rounds: int, slice_seconds: float = SLICE_SECONDS
+) -> dict[Cell, list[Slice]]:
     """Visit every cell once a round; the first round warms up and does not count."""
     for client in clients.values():
         for size_kb in sizes_kb:
@@ -226,7 +110,7 @@ def measure(clients: dict[str, Client], sizes_kb: tuple[int, ...], rounds: int) 
     for number in range(rounds + 1):
         order.shuffle(cells)
         for name, operation, size_kb in cells:
-            slice_ = clients[name].measure(operation, size_kb)
+            slice_ = clients[name].measure(operation, size_kb, slice_seconds)
             if number:
                 found[name, operation, size_kb].append(slice_)
     return found
@@ -328,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="1 KB only, fewer rounds")
     parser.add_argument("--rounds", type=int, help="how many rounds, 30 if not given")
+    parser.add_argument("--slice-seconds", type=float, default=SLICE_SECONDS, help="how long a visit lasts")
     parser.add_argument("--json", type=Path, help="write every slice to this file")
     options = parser.parse_args()
     sizes_kb = SIZES_KB[:1] if options.quick else SIZES_KB
@@ -339,7 +224,7 @@ def main() -> None:
         print(f"PostgreSQL: {postgresql.durability}. Redis: {redis.durability}")
         began = time.monotonic()
         with servers(redis.url, postgresql.url) as clients:
-            found = measure(clients, sizes_kb, rounds)
+            found = measure(clients, sizes_kb, rounds, options.slice_seconds)
         print(f"{rounds} rounds in {time.monotonic() - began:.0f} s")
         postgresql.stop()
         redis.stop()
