@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import made_up_run
 import pytest
+from reading import MadeUp
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,13 @@ def made_up(tmp_path_factory):
         return folders[variant]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_up_of(tmp_path_factory):
+    """Return a function from an experiment, how to write its runs, and its variants to such runs."""
+
+    def made_up_of(experiment, write, variants):
+        return MadeUp(experiment, write, variants, tmp_path_factory.mktemp)
+
+    return made_up_of

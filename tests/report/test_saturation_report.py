@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 
 import made_up_saturation
 import matplotlib as mpl
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from rich.console import Console
+from reading import shown
 
-from lab.report import charts, page, results, saturation, style, terminal
+from lab.report import charts, page, results, saturation
 from lab.report.charts import saturation as drawn
 
 VARIANTS = {
@@ -33,56 +31,16 @@ NAMES = tuple(charts.CHARTS["saturation"])
 
 
 @pytest.fixture(scope="session")
-def told(tmp_path_factory):
-    """Return a function from a variant's name to such a run, written once."""
-    runs = {}
-
-    def run(variant):
-        if variant not in runs:
-            folder = tmp_path_factory.mktemp("saturation") / "saturation-20260101T000000Z"
-            runs[variant] = results.load(made_up_saturation.write(folder, **VARIANTS[variant]))
-        return runs[variant]
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def composed(told):
-    """Return a function from a variant to its charts, figure and caption; None where one was left out; made once."""
-    known = {}
-
-    def chart(run, name):
-        with mpl.rc_context(style.SETTINGS):
-            try:
-                return charts.compose(run, name)
-            except charts.NothingToDraw:
-                return None
-
-    def of(variant):
-        if variant not in known:
-            known[variant] = {name: chart(told(variant), name) for name in NAMES}
-        return known[variant]
-
-    return of
-
-
-def title(composed, variant, name):
-    """Return a chart's title."""
-    return composed(variant)[name][1].title
-
-
-def shown(run, width=160):
-    """Return what the terminal prints into a file."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    terminal.show(run.results, console)
-    return console.file.getvalue()
+def told(made_up_of):
+    """Return such runs by variant, written and drawn once."""
+    return made_up_of("saturation", made_up_saturation.write, VARIANTS)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, composed, variant):
+def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, variant):
     """Tables have a cell per column, and no word of the machine's for nothing stands anywhere."""
     run = told(variant)
-    captions = [chart[1] for chart in composed(variant).values() if chart]
+    captions = [caption for caption in told.captions(variant).values() if caption]
     assert len(captions) >= 3
     for caption in captions:
         assert caption.rows
@@ -96,15 +54,10 @@ def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, composed, va
 
 
 @pytest.mark.parametrize("variant", ["usual", "quick"])
-def test_no_writing_lies_on_other_writing(composed, variant):
+def test_no_writing_lies_on_other_writing(told, variant):
     """Titles, subtitles, notes, panel titles, legends and tick labels keep apart, and within the picture."""
-    for name, chart in composed(variant).items():
-        if chart is None:
-            continue
-        figure = chart[0]
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        renderer = canvas.get_renderer()
+    for name, figure in told.figures(variant).items():
+        renderer = figure.canvas.get_renderer()
         parts = [text for text in figure.texts if text.get_text()]
         parts += [axes.title for axes in figure.axes if axes.title.get_text()]
         parts += [axes._left_title for axes in figure.axes if axes._left_title.get_text().strip()]
@@ -137,23 +90,23 @@ def tight(part, renderer):
 class TestTitles:
     """Titles say what this run's data say, the expected and the opposite."""
 
-    def test_who_carries_most(self, composed):
+    def test_who_carries_most(self, told):
         """From the one that carries most to the one that carries least; or the other way round."""
-        usual, opposite = (title(composed, variant, "latency-by-load") for variant in ("usual", "opposite"))
+        usual, opposite = (told.caption(variant, "latency-by-load").title for variant in ("usual", "opposite"))
         order = ["sticky", "redis", "database", "all-to-all"]
         assert sorted(order, key=usual.index) == order
         assert usual.startswith("Requests/s before one in twenty waits 50 ms: ")
         assert opposite.index("redis") < opposite.index("sticky") < opposite.index("database")
-        assert "at least" in title(composed, "ends before the knee", "latency-by-load")
+        assert "at least" in told.caption("ends before the knee", "latency-by-load").title
 
-    def test_capacity(self, composed):
+    def test_capacity(self, told):
         """How many times as much; with brackets that overlap, about the same; who uses the CPUs."""
-        usual = title(composed, "usual", "capacity")
+        usual = told.caption("usual", "capacity").title
         assert usual.startswith("Sticky carries 2.")
         assert re.search(r" times the load of all-to-all; at capacity \d+ % of the CPU time is used", usual)
         assert usual.endswith("most by the web servers")
-        assert title(composed, "opposite", "capacity").startswith("Redis carries 2.")
-        assert re.match(r"Redis carries \d+ requests/s; at capacity", title(composed, "one strategy", "capacity"))
+        assert told.caption("opposite", "capacity").title.startswith("Redis carries 2.")
+        assert re.match(r"Redis carries \d+ requests/s; at capacity", told.caption("one strategy", "capacity").title)
 
         def carried(low, high):
             found = {"bound": "between", "estimate": (low + high) / 2, "low": low, "high": high}
@@ -175,9 +128,9 @@ class TestTitles:
             "Other programs used up to 42 % of the CPU time: this run compares no capacities"
         )
 
-    def test_nobody_is_at_its_end_where_the_ladder_was_too_short(self, composed):
+    def test_nobody_is_at_its_end_where_the_ladder_was_too_short(self, told):
         """What is used at "at least" says nothing about a capacity."""
-        assert "at capacity" not in title(composed, "ends before the knee", "capacity")
+        assert "at capacity" not in told.caption("ends before the knee", "capacity").title
 
     @pytest.mark.parametrize(
         ("by_arm", "expected"),
@@ -192,19 +145,19 @@ class TestTitles:
         """Whether the cost is steady, and whose is highest."""
         assert drawn.cpu_title(by_arm) == f"The CPU time of a request {expected}"
 
-    def test_freeze(self, composed):
+    def test_freeze(self, told):
         """Hidden by the closed loop; or, the opposite, seen as well; or no request was slow."""
-        assert title(composed, "usual", "closed-loop") == (
+        assert told.caption("usual", "closed-loop").title == (
             "The closed loop hides the frozen server: 4 of 700 requests over 100 ms, "
             "180 of 1,000 under the schedule; it never sent 300"
         )
-        assert title(composed, "opposite", "closed-loop").startswith(
+        assert told.caption("opposite", "closed-loop").title.startswith(
             "Here the closed loop saw the frozen server almost as the schedule did: "
         )
         swift = {"slow": 0, "requests": 100, "omitted": 0}
-        told = {"slow_ms": 100.0, "clients": {"schedule": swift, "closed loop": swift}}
-        assert drawn.freeze_title(told).startswith("Here the closed loop saw the frozen server almost")
-        assert composed("requests fail, nothing frozen")["closed-loop"] is None
+        alike = {"slow_ms": 100.0, "clients": {"schedule": swift, "closed loop": swift}}
+        assert drawn.freeze_title(alike).startswith("Here the closed loop saw the frozen server almost")
+        assert told.caption("requests fail, nothing frozen", "closed-loop") is None
 
 
 class TestWords:
