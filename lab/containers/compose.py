@@ -41,7 +41,15 @@ class DockerMissing(LabError):
 
 
 class ComposeFailed(LabError):
-    """Docker or Compose refused; the text ends with what it said."""
+    """Docker or Compose refused; the text ends with what it said.
+
+    Attributes:
+        output: all that it said.
+    """
+
+    def __init__(self, text: str, output: str = "") -> None:
+        super().__init__(text)
+        self.output = output
 
 
 @cache
@@ -111,6 +119,7 @@ class Compose:
             *(word for profile in profiles for word in ("--profile", profile)),
         ]
         self._environment = os.environ | dict(environment or {})
+        self._hold: tuple[int, ...] = ()  # the lab's end of the guard's pipe
 
     def run(self, *words: str, seconds: float = ANSWER_SECONDS, apart: bool = False) -> str:
         """Run a command of Compose and return what it printed.
@@ -124,7 +133,8 @@ class Compose:
             ComposeFailed: it failed, or took too long; the text ends with what it said.
         """
         command = [*self._command, *words]
-        return _said(command, _call(command, seconds=seconds, environment=self._environment, apart=apart))
+        done = _call(command, seconds=seconds, environment=self._environment, apart=apart, hold=self._hold)
+        return _said(command, done)
 
     def build(self) -> None:
         """Build the project's own images; the others are pulled when they are first needed."""
@@ -226,7 +236,8 @@ class Compose:
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """Take everything down when the context ends, however it ends: also when this process is killed."""
-        # The guard waits for a word; a lab that was killed says none, and the pipe ends.
+        # The guard waits for a word; a lab that was killed says none, and the pipe ends. An `up` that outlives the lab
+        # holds the pipe, too: there is no taking down before it has ended.
         script = 'read -r word || exec "$@" >/dev/null 2>&1'
         down = [*self._command, "down", "--volumes", "--remove-orphans", "--timeout", "5"]
         with subprocess.Popen(
@@ -236,10 +247,12 @@ class Compose:
             start_new_session=True,
             text=True,
         ) as guard:
+            self._hold = (guard.stdin.fileno(),) if guard.stdin else ()
             try:
                 yield
             finally:
                 _uninterrupted(self.down)
+                self._hold = ()
                 with suppress(BrokenPipeError):
                     guard.communicate("done\n")
 
@@ -268,6 +281,7 @@ def _call(
     seconds: float = ANSWER_SECONDS,
     environment: Mapping[str, str] | None = None,
     apart: bool = False,
+    hold: tuple[int, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
@@ -281,6 +295,7 @@ def _call(
             timeout=seconds,
             check=False,
             start_new_session=apart,
+            pass_fds=hold,
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, -1, "", f"no end within {seconds:.0f} s")
@@ -291,7 +306,7 @@ def _call(
 def _said(command: Sequence[str], done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode:
         what = " ".join(word for word in command if not word.startswith("/"))[:120]
-        raise ComposeFailed(f"`{what}` failed: {_complaint(done.stderr or done.stdout)}")
+        raise ComposeFailed(f"`{what}` failed: {_complaint(done.stderr or done.stdout)}", done.stdout + done.stderr)
     return done.stdout
 
 
