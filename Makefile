@@ -9,10 +9,10 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${ENGINE:+"--engine=$$ENGINE"} $${TARGET:+"--target=$$TARGET"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture load report up test check bench lock clean
+.PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture load report up swarm swarm-down test test-containers check bench lock clean
 
 help: ## list the doors
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make the environment and fetch the engines, no run (PYTHON=python3.13 to choose one)
 	@$(PYTHON) lab/bootstrap.py
@@ -56,6 +56,12 @@ up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4 CACH
 	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${SERVERS:+"--servers=$$SERVERS"} \
 		$${ENGINE:+"--engine=$$ENGINE"} $(if $(filter-out 0 no,$(CACHE)),--cache)
 
+swarm: .env ## deploy docker-compose.yml as a stack, or bring it up to date; on a swarm's manager (STACK=lab SERVERS=4 LAB_IMAGE BALANCER_IMAGE PUBLISH=1)
+	@$(PYTHON) -m lab.containers.swarm deploy
+
+swarm-down: ## remove the stack (STACK=lab; with VOLUMES=1 also what this machine has stored for it)
+	@$(PYTHON) -m lab.containers.swarm remove
+
 .env: # the secrets that docker-compose.yml needs, made once
 	@$(PYTHON) -m lab.containers.env_file
 
@@ -67,6 +73,11 @@ test: ## everything, from nothing: lint, format, types, tests
 	@.venv/bin/python -m pytest -n 4 || { status=$$?; [ $$status = 1 ] || exit $$status; \
 	echo "Many of these tests give real engines so many seconds. What failed is tried once more, with nothing beside it."; \
 	.venv/bin/python -m pytest --last-failed --last-failed-no-failures none; }
+
+test-containers: ## the containers: build and run docker-compose.yml for real; needs Docker and Compose (TESTS=tests/containers/test_compose.py)
+	@$(PYTHON) lab/bootstrap.py --tests
+	@.venv/bin/python -m lab.containers.images
+	@.venv/bin/python -m pytest -p no:cacheprovider $${TESTS:-tests/containers}
 
 check: ## while developing: put format and lint right where a tool can, then test
 	@$(PYTHON) lab/bootstrap.py --tests
