@@ -7,7 +7,6 @@ from itertools import count
 
 import pytest
 
-from lab.cli import main
 from lab.experiments.cache import direct as cache_direct
 from lab.experiments.cache import experiment as cache
 from lab.experiments.cache import findings as cache_findings
@@ -36,20 +35,14 @@ NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(carry_out):
     """One tiny run on two servers."""
-    out = tmp_path_factory.mktemp("results")
-    patch = pytest.MonkeyPatch()
-    patch.setitem(cache.SIZES, "quick", TINY)
-    patch.setattr(cache, "VISITS_SECONDS", 2.0)
-    for name, few in (("SAMPLE", 100), ("CHANGING", range(1, 61)), ("SEARCHED", cache_direct.SEARCHED[:20])):
-        patch.setattr(cache_direct, name, few)
-    try:
-        status = main(["cache", "--quick", "--servers", "2", "--rate", "60", "--out", str(out)])
-    finally:
-        patch.undo()
-    assert status == 0
-    return (out / "latest").resolve()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cache.SIZES, "quick", TINY)
+        patch.setattr(cache, "VISITS_SECONDS", 2.0)
+        for name, few in (("SAMPLE", 100), ("CHANGING", range(1, 61)), ("SEARCHED", cache_direct.SEARCHED[:20])):
+            patch.setattr(cache_direct, name, few)
+        return carry_out("cache", "--quick", "--servers", "2", "--rate", "60")
 
 
 @pytest.fixture(scope="module")

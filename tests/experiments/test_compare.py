@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -30,23 +29,11 @@ TINY = compare.Size(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(carry_out):
     """One tiny comparison of all five strategies on two servers each."""
-    out = tmp_path_factory.mktemp("results")
-    patch = pytest.MonkeyPatch()
-    patch.setitem(compare.SIZES, "quick", TINY)
-    try:
-        status = main(["compare", "--quick", "--servers", "2", "--rate", "120", "--out", str(out)])
-    finally:
-        patch.undo()
-    assert status == 0
-    return (out / "latest").resolve()
-
-
-@pytest.fixture(scope="module")
-def results(run):
-    """Its results.json."""
-    return json.loads((run / "results.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(compare.SIZES, "quick", TINY)
+        return carry_out("compare", "--quick", "--servers", "2", "--rate", "120")
 
 
 def test_the_folder_has_every_file(run):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -39,24 +38,12 @@ TINY = contention.Size(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(carry_out):
     """One tiny run on one server per arm."""
-    out = tmp_path_factory.mktemp("results")
-    patch = pytest.MonkeyPatch()
-    patch.setitem(contention.SIZES, "quick", TINY)
-    patch.setattr(contention, "PAIRS", (contention.PAIRS[0], contention.PAIRS[-1]))
-    try:
-        status = main(["contention", "--quick", "--servers", "1", "--out", str(out)])
-    finally:
-        patch.undo()
-    assert status == 0
-    return (out / "latest").resolve()
-
-
-@pytest.fixture(scope="module")
-def results(run):
-    """Its results.json."""
-    return json.loads((run / "results.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(contention.SIZES, "quick", TINY)
+        patch.setattr(contention, "PAIRS", (contention.PAIRS[0], contention.PAIRS[-1]))
+        return carry_out("contention", "--quick", "--servers", "1")
 
 
 def test_the_folder_has_every_file(run):

@@ -33,25 +33,12 @@ TINY = failover.Size(before=1, hold=1, after=3, shoppers=24, together=True)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(carry_out):
     """One tiny run of two strategies on two servers each, through three faults."""
-    out = tmp_path_factory.mktemp("results")
-    patch = pytest.MonkeyPatch()
-    patch.setitem(failover.SIZES, "quick", TINY)
-    patch.setattr(failover, "FAULTS", {name: FAULTS[name] for name in STRUCK})
-    command = ["failover", "--quick", "--servers", "2", "--rate", "100", "--strategies", "sticky redis"]
-    try:
-        status = main([*command, "--out", str(out)])
-    finally:
-        patch.undo()
-    assert status == 0
-    return (out / "latest").resolve()
-
-
-@pytest.fixture(scope="module")
-def results(run):
-    """Its results.json."""
-    return json.loads((run / "results.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(failover.SIZES, "quick", TINY)
+        patch.setattr(failover, "FAULTS", {name: FAULTS[name] for name in STRUCK})
+        return carry_out("failover", "--quick", "--servers", "2", "--rate", "100", "--strategies", "sticky redis")
 
 
 def story(results, strategy, fault):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from lab.cli import main
@@ -21,27 +19,16 @@ SERVERS = 2
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(carry_out):
     """One tiny run on two servers and one more; nobody waits long after it was added."""
-    out = tmp_path_factory.mktemp("results")
-    patch = pytest.MonkeyPatch()
-    patch.setitem(hotspot.SIZES, "quick", TINY)
-    patch.setattr(hotspot, "WAIT_SECONDS", 1.0)
-    patch.setattr(hotspot, "JOIN_SECONDS", 1.0)
-    patch.setattr(hotspot, "SHOPPERS", 12)
-    command = ["hotspot", "--quick", "--servers", str(SERVERS), "--rate", "60", "--strategies", "sticky all-to-all"]
-    try:
-        status = main([*command, "--out", str(out)])
-    finally:
-        patch.undo()
-    assert status == 0
-    return (out / "latest").resolve()
-
-
-@pytest.fixture(scope="module")
-def results(run):
-    """Its results.json."""
-    return json.loads((run / "results.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(hotspot.SIZES, "quick", TINY)
+        patch.setattr(hotspot, "WAIT_SECONDS", 1.0)
+        patch.setattr(hotspot, "JOIN_SECONDS", 1.0)
+        patch.setattr(hotspot, "SHOPPERS", 12)
+        return carry_out(
+            "hotspot", "--quick", "--servers", str(SERVERS), "--rate", "60", "--strategies", "sticky all-to-all"
+        )
 
 
 def operations(run, strategy):

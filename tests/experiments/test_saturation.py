@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -23,25 +21,12 @@ TINY = saturation.Size(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(carry_out):
     """One tiny run of two strategies on two servers each."""
-    out = tmp_path_factory.mktemp("results")
-    patch = pytest.MonkeyPatch()
-    patch.setitem(saturation.SIZES, "quick", TINY)
-    patch.setattr(capacity, "LEAST_REQUESTS", 20)
-    command = ["saturation", "--quick", "--servers", "2", "--strategies", "isolated sticky redis"]
-    try:
-        status = main([*command, "--out", str(out)])
-    finally:
-        patch.undo()
-    assert status == 0
-    return (out / "latest").resolve()
-
-
-@pytest.fixture(scope="module")
-def results(run):
-    """Its results.json."""
-    return json.loads((run / "results.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(saturation.SIZES, "quick", TINY)
+        patch.setattr(capacity, "LEAST_REQUESTS", 20)
+        return carry_out("saturation", "--quick", "--servers", "2", "--strategies", "isolated sticky redis")
 
 
 def test_the_folder_has_every_file(run):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from lab import samples
-from lab.cli import main
 from lab.experiments.scale import experiment as scale
 from lab.report import draw
 
@@ -29,26 +26,14 @@ TINY = scale.Size(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(carry_out):
     """One tiny run."""
-    out = tmp_path_factory.mktemp("results")
-    patch = pytest.MonkeyPatch()
-    patch.setitem(scale.SIZES, "quick", TINY)
-    patch.setattr(scale, "WATCHED_SERVERS", 2)
-    patch.setattr(scale, "SHOPPERS", 8)
-    patch.setattr(scale, "TIMED", ("sticky", "all-to-all", "redis"))
-    try:
-        status = main(["scale", "--quick", "--rate", "200", "--out", str(out)])
-    finally:
-        patch.undo()
-    assert status == 0
-    return (out / "latest").resolve()
-
-
-@pytest.fixture(scope="module")
-def results(run):
-    """Its results.json."""
-    return json.loads((run / "results.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(scale.SIZES, "quick", TINY)
+        patch.setattr(scale, "WATCHED_SERVERS", 2)
+        patch.setattr(scale, "SHOPPERS", 8)
+        patch.setattr(scale, "TIMED", ("sticky", "all-to-all", "redis"))
+        return carry_out("scale", "--quick", "--rate", "200")
 
 
 def test_the_folder_has_every_file_and_chart(run):

@@ -1,0 +1,27 @@
+"""A tiny run of an experiment for all tests of a file: each file says in `run` which one, and how small."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lab.cli import main
+
+
+@pytest.fixture(scope="module")
+def carry_out(tmp_path_factory):
+    """Return a function that carries out a command of the lab from question to report, and returns the run's folder."""
+
+    def carry_out(*command):
+        out = tmp_path_factory.mktemp("results")
+        assert main([*command, "--out", str(out)]) == 0
+        return (out / "latest").resolve()
+
+    return carry_out
+
+
+@pytest.fixture(scope="module")
+def results(run):
+    """The results.json of the file's run."""
+    return json.loads((run / "results.json").read_text())
