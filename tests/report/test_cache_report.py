@@ -266,8 +266,8 @@ class TestTitles:
         """Stale by either way, and what deletion costs; or too little."""
         found = made_up()["cache"]["updates"]
         assert cache_hits.updates_title(found) == (
-            "18 % of the reads are stale if time alone ends entries, 0 % if changes delete them, which takes hits from "
-            "99 % to 88 %"
+            "18 % of the reads are stale at 10 updates per 100 reads if time alone ends entries, 0 % if changes delete "
+            "them, which takes hits from 99 % to 88 %"
         )
         assert cache_hits.updates_title([]).startswith("Too few")
 

@@ -143,7 +143,7 @@ def updates_title(found: Sequence[Mapping[str, Any]]) -> str:
         own = [one for one in found if one["delete_on_write"] is deleting and one["asked"] and one["stale"]["rate"]]
         if own:
             most = max(own, key=lambda one: one["asked"])
-            what = " of the reads are stale" if not parts else ""
+            what = f" of the reads are stale at {100 * most['done']:.0f} updates per 100 reads" if not parts else ""
             parts.append(f"{percent(most['stale']['rate']['estimate'])}{what} if {how}")
     calm = [one for one in found if one["delete_on_write"] and not one["asked"] and one["hit_ratio"]]
     busy = [one for one in found if one["delete_on_write"] and one["asked"] and one["hit_ratio"]]

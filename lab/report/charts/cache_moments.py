@@ -45,7 +45,7 @@ def draw_stampede(run: Run, figure: Figure) -> Caption:
     style.log_ticks(panels[0].yaxis)
     keys = [Patch(fc=colour, label=_SERVED[served]) for served, colour in _COLOURS.items()]
     panels[0].legend(
-        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.13), ncols=3, frameon=False, fontsize=9, borderaxespad=0.1
+        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.17), ncols=3, frameon=False, fontsize=9, borderaxespad=0.1
     )
     return Caption(
         stampede_title(found),
@@ -110,7 +110,7 @@ def draw_outage(run: Run, figure: Figure) -> Caption:
     keys = [Patch(fc=colour, label=labels[kind]) for kind, colour in kinds.items()]
     keys.append(Patch(fc=style.GRID, label="PostgreSQL is down"))
     panels[0].legend(
-        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.13), ncols=5, frameon=False, fontsize=9, borderaxespad=0.1
+        handles=keys, loc="lower left", bbox_to_anchor=(0, 1.17), ncols=5, frameon=False, fontsize=9, borderaxespad=0.1
     )
     return Caption(
         outage_title(arms),
@@ -118,7 +118,8 @@ def draw_outage(run: Run, figure: Figure) -> Caption:
         f"{run.get('run', 'servers')} servers and {run.get('run', 'rate_rps')} reads/s for each shop, both at once; "
         "products and searches by Zipf 1",
         f"Columns of {1000 * found['bucket_seconds']:.0f} ms, each read where it was due. The cache had room for some "
-        "products only. After a failure a server with a cache asks the origin once a second, until it answers.",
+        "products only. After a failure a server with a cache asks the origin once a second, until it answers; how "
+        "long each shop went on failing stands in the table.",
         ("shop", "hits before", "answered meanwhile", "share", "a refusal took (ms)", "failed until (s)"),
         tuple(
             (

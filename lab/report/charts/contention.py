@@ -179,8 +179,14 @@ def ratio_title(every: Sequence[Point]) -> str:
     alike = len(judged) - len(close) - sum(map(len, by_word.values()))
     parts += [f"about as slow at {alike}"] if alike else []
     parts += [f"too close to call at {len(close)}"] if close else []
+    if len(close) == len(judged):
+        return f"Whether sessions in the database slow catalogue pages is too close to call at {_at_each(judged)}"
     only = f" of {len(judged)} loads" if not any(by_word.values()) else ""
     return f"With sessions in the database, catalogue pages are {listed(parts)}{only}"
+
+
+def _at_each(judged: Sequence[Point]) -> str:
+    return "the one load that is judged" if len(judged) == 1 else f"each of {len(judged)} loads"
 
 
 # --- milliseconds ----------------------------------------------------------------------------------------------------
@@ -338,7 +344,7 @@ def machine_title(every: Sequence[Point], limit: float) -> str:
         if all(own):
             parts.append(
                 f"At {load_of(last)} PostgreSQL uses {number(own[0], 0)} % of the machine with sessions in it, "
-                f"{number(own[1], 0)} % without"
+                f"{number(own[1], 0)} % with them in Redis"
             )
     if crowded:
         parts.append(f"total CPU reaches {limit:.0f} % at {listed([load_of(one) for one in crowded])}")
@@ -435,6 +441,8 @@ def _forest(axes: Axes, row: int, ratio: dict[str, Any], *, hollow: bool) -> Non
 def pairs_title(found: Sequence[Point]) -> str:
     """Say what becomes of the ratio where both stores promise the same."""
     words = {kind: [one for one in found if word(one["ratio"]) == kind] for kind in _SAID}
+    if len(words["cannot tell"]) == len(found) > 1:
+        return "At an equal promise, whether catalogue pages are slower is too close to call in every pair"
     told = [
         f"{_SAID[kind]} where {listed([one['promise']['promise'] for one in own])}"
         for kind, own in words.items()
