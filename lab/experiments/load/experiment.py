@@ -6,6 +6,7 @@ Four parts, as in every experiment: the question, the arms, the procedure, the f
 from __future__ import annotations
 
 import logging
+import socket
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,9 @@ ELSEWHERE_SECONDS = 600.0
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Where only this machine's workers find the lab."""
+
+EVERYWHERE = ("0.0.0.0", "::", "*")
+"""All of a machine's addresses: asked for by the user, such as in a container; nobody can call it by such a name."""
 
 _WARMUP_SECONDS = 0.5
 
@@ -336,6 +340,7 @@ def run(chosen: Settings, console: Console) -> None:
         target_at(chosen.target)
     if chosen.listen is not None:
         host, port = chosen.listen
-        console.print(f"on {chosen.elsewhere} other machines or terminals, with this version of the lab:")
+        host = socket.gethostname() if host in EVERYWHERE else host
+        console.print(f"waits for {chosen.elsewhere} workers of the same version of the lab, each started with:")
         console.print(f"  .venv/bin/python -m loadtests.worker --master {host}:{port}", highlight=False, soft_wrap=True)
     conduct("load", chosen, console, procedure, assemble, question=QUESTION, last_step="working out what was found")

@@ -17,6 +17,7 @@ from lab.report.charts import (
     cpu,
     failover,
     hotspot,
+    load,
     noise,
     ratios,
     redis_speed,
@@ -62,6 +63,7 @@ CHARTS: dict[str, dict[str, Draw]] = {
     "cache": cache.CHARTS,
     "saturation": saturation.CHARTS,
     "scale": scale.CHARTS,
+    "load": load.CHARTS,
 }
 """Experiment to its charts by name, in the order of the page."""
 
