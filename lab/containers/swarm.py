@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 
 from lab.containers.compose import Compose, docker
@@ -34,6 +35,9 @@ _GATE_SERVER = (
     "upstream p{port.published} {{ zone p{port.published} 64k; server {port.service}:{port.target} resolve; }}\n"
     "server {{ listen {port.published}; proxy_pass p{port.published}; }}\n"
 )
+
+GATE_SECONDS = 60.0
+"""How long the gate may take until it hands connections on."""
 
 USAGE = "usage: python3 -m lab.containers.swarm deploy|remove"
 
@@ -202,6 +206,25 @@ class Stack:
                 'printf %s "$GATE" > /tmp/gate.conf && exec nginx -c /tmp/gate.conf -g "daemon off;"',
             ),
         )
+        deadline = time.monotonic() + GATE_SECONDS
+        while not all(_answers(port.published) for port in stack.ports):
+            if time.monotonic() > deadline:
+                said = docker("logs", "--tail", "1", self._gate).strip() or "it says nothing"
+                raise SwarmFailed(f"{self._gate} does not hand connections on after {GATE_SECONDS:.0f} s: {said}")
+            time.sleep(0.2)
+
+
+def _answers(port: int) -> bool:
+    """Whether a shop, or the balancer before it, answers a request on this machine."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse()
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def _nodes() -> list[dict[str, Any]]:
