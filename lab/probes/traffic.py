@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
     from lab.probes.sockets import SocketTotals
@@ -24,6 +25,9 @@ LINKS = ("client_balancer", "balancer_server", "server_server", "server_store", 
 
 SESSIONS_APPLICATION = "sessions"
 """The name under which the session store of `database` connects, so that the catalogue's queries are told apart."""
+
+REDIS_PORT, POSTGRESQL_PORT = 6379, 5432
+"""Where they listen if an address does not say otherwise."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -77,11 +81,17 @@ class StorePorts(msgspec.Struct, frozen=True):
 
 
 def store_ports(database_url: str, redis_url: str | None) -> StorePorts:
-    """Ask PostgreSQL which of its connections carry sessions: they were opened under a name of their own."""
+    """Ask PostgreSQL which of its connections carry sessions: they were opened under a name of their own.
+
+    Args:
+        database_url: where PostgreSQL answers, as a URL or as `name=value` pairs.
+        redis_url: where Redis answers; None if there is none.
+    """
     query = "SELECT client_port FROM pg_stat_activity WHERE application_name = %s AND client_port > 0"
     with psycopg.connect(database_url) as connection:
         sessions = frozenset(port for (port,) in connection.execute(query, [SESSIONS_APPLICATION]))
-    return StorePorts(port_of(redis_url) if redis_url else None, port_of(database_url), sessions)
+    redis = (urlsplit(redis_url).port or REDIS_PORT) if redis_url else None
+    return StorePorts(redis, int(conninfo_to_dict(database_url).get("port") or POSTGRESQL_PORT), sessions)
 
 
 def port_of(url: str) -> int:

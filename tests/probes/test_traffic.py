@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import requests
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lab.cluster import ClusterSpec, Lab
 from lab.measuring.usage import begin, end, per_request
@@ -151,3 +152,15 @@ def asking_costs(client):
     """Return the bytes that one INFO costs: asking is on the engine's own bill."""
     first, second = client.info("stats"), client.info("stats")
     return sum(second[f"total_net_{way}_bytes"] - first[f"total_net_{way}_bytes"] for way in ("input", "output"))
+
+
+@pytest.mark.parametrize("address", ["url", "pairs"])
+def test_ports_of_engines_that_others_started_are_known_however_they_are_named(database_url, address):
+    """A database of the lab's own on a server of others is named by pairs; a Redis may be named without its port."""
+    ports = conninfo_to_dict(database_url)
+    named = database_url if address == "url" else make_conninfo(database_url, dbname=ports["dbname"])
+    found = traffic.store_ports(named, "redis://cache.example")
+    assert found.postgresql == int(ports["port"])
+    assert found.redis == traffic.REDIS_PORT
+    assert traffic.store_ports(named, "redis://127.0.0.1:7001/0").redis == 7001
+    assert traffic.store_ports(named, None).redis is None
