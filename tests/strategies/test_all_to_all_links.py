@@ -322,6 +322,34 @@ def test_meeting_a_server_twice_or_oneself_changes_nothing():
         assert cluster.stores[0]._peers._links == before
 
 
+def test_another_server_at_a_known_address_takes_its_place():
+    """Whoever was there before is forgotten: it can never be reached again, and would be told everything twice."""
+    with Cluster(3) as cluster:
+        first = cluster.stores[0]
+        before = first._peers._links["web-3"]
+        first.meet(Peer("web-3-again", cluster.peers[2].url))
+        assert set(first._peers._links) == {"web-2", "web-3-again"}
+        wait_until(lambda: not before._thread.is_alive())
+
+
+def test_a_server_that_is_gone_for_good_can_be_forgotten():
+    """Nobody calls it any more, the others hear of everything as before, and what was counted of it stays."""
+    with Cluster(3) as cluster:
+        first, second, _ = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        gone, sent = first._peers._links["web-3"], details(first)["sent_create"]
+        cluster.stop_listening(2)
+        for _ in range(2):
+            first.forget("web-3")
+        assert set(first._peers._links) == {"web-2"}
+        assert details(first)["sent_create"] == sent == 2
+        wait_until(lambda: not gone._thread.is_alive())
+        first.save("h", Changes(set={"after": b"1"}))
+        wait_until(lambda: same(first, second))
+        assert first.load("unknown") is None
+
+
 def test_a_restart_that_nobody_noticed_is_repaired():
     """Peers that sent nothing meanwhile learn of the restart from the greeting, and each sends what the donor lacks."""
     with Cluster(3) as cluster:

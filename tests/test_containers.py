@@ -1,0 +1,148 @@
+"""What can be told of the containers without an engine: secrets, the balancer's settings, and what names what."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from lab.cli import main
+from lab.containers import DockerMissing, compose, env_file, images
+from lab.engines import nginx, postgresql, redis
+from lab.engines.nginx import Settings, Upstream
+from lab.servers.environment import cookie_name
+from strategies import STRATEGIES
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+BALANCER = (ROOT / "containers" / "balancer" / "nginx.conf").read_text(encoding="utf-8")
+
+
+def test_secrets_are_written_once_and_for_their_owner_alone(tmp_path):
+    """A second call changes nothing, since a store's volume knows the first password."""
+    path = tmp_path / ".env"
+    assert env_file.write(path)
+    first = path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not env_file.write(path)
+    assert path.read_text() == first
+    assert list(tmp_path.iterdir()) == [path]
+    values = dict(line.split("=", 1) for line in first.splitlines() if "=" in line and not line.startswith("#"))
+    assert set(values) == set(env_file.NAMES)
+    assert len(set(values.values())) == len(values)
+    assert min(map(len, values.values())) >= 32
+
+
+def test_the_compose_file_insists_on_every_secret():
+    """None has a default, and what is missing leads to `make .env`."""
+    for name in env_file.NAMES:
+        assert f"${{{name}:?is not set - run make .env}}" in COMPOSE
+        assert not re.search(rf"(?<!\$)\$\{{{name}(:-|\}})", COMPOSE)
+
+
+def directives(config, skip):
+    """Return the directives of a configuration as lines, without those that name places."""
+    bare = re.sub(r"#.*", "", config).replace("}", ";")
+    last = {re.sub(r"\s+", " ", line.rpartition("{")[2]).strip() for line in bare.split(";")}
+    return {line for line in last if line and not line.startswith(skip)}
+
+
+def test_the_balancer_in_a_container_behaves_as_the_labs_own(tmp_path):
+    """Time limits, kept connections, what is tried again: a setting of one that the other lacks is seen here."""
+    servers = (Upstream("127.0.0.1:1", "r"),)
+    Settings(folder=tmp_path, access_log=tmp_path / "log", port=1, servers=servers, sticky_cookie="c").write()
+    skip = ("daemon", "user", "pid", "error_log", "access_log", "log_format", "listen", "server", "proxy_pass", "root")
+    skip += ("location", "include", "zone", "sticky", "return", '"', "\\t", "resolver", "worker_connections")
+    skip += ("client_body_temp", "proxy_temp", "fastcgi_temp", "uwsgi_temp", "scgi_temp", "text/", "image/", "font/")
+    local, container = directives((tmp_path / "nginx.conf").read_text(), skip), directives(BALANCER, skip)
+    assert local == container
+    assert len(local) > 20
+    limits = f"max_fails={nginx.MAX_FAILS} fail_timeout={nginx.FAIL_TIMEOUT_SECONDS}s;"
+    upstreams = re.findall(r"^\s+server \S+:8000 resolve (.*)$", BALANCER, re.MULTILINE)
+    assert len(upstreams) >= len(STRATEGIES)
+    assert set(upstreams) == {limits}
+
+
+def test_the_balancer_writes_what_the_lab_reads(tmp_path):
+    """The first seven fields of its log are those of the lab's own; the strategy follows."""
+    formats = [
+        re.findall(r'log_format lab "(.*?)"', text)[0].split(r"\t")
+        for text in ((ROOT / "lab/engines/nginx.conf.j2").read_text(), BALANCER)
+    ]
+    assert formats[1] == [*formats[0], "$server_name"]
+
+
+def test_sticky_has_the_cookie_that_belongs_to_its_sessions():
+    """Alike in length and form, as in the lab's own clusters."""
+    assert (
+        f"sticky cookie {cookie_name('sticky').replace('session', 'server')} httponly samesite=lax path=/;" in BALANCER
+    )
+
+
+def test_every_strategy_has_a_service_and_an_upstream():
+    """A strategy that the registry has and the containers lack would be missed here."""
+    for name in STRATEGIES:
+        assert re.search(rf"^  web-{name}:$", COMPOSE, re.MULTILINE)
+        assert f"server web-{name}:8000 resolve" in BALANCER
+
+
+def test_stores_in_containers_have_the_settings_of_the_labs_own():
+    """So that numbers mean the same. What places them on the lab's machine is left out."""
+    here = {"listen_addresses", "unix_socket_directories"}
+    for name, value in postgresql._CONFIG.items():
+        assert name in here or f"- {name}={value}\n" in COMPOSE
+    for name in ("appendonly", "appendfsync", "maxmemory-policy"):
+        assert f"--{name} {redis._CONFIG[name]}" in COMPOSE
+
+
+def test_images_are_named_with_their_version_and_in_one_place():
+    """`latest` is another thing tomorrow."""
+    named = images.official()
+    assert {name.partition(":")[0] for name in named} == {"python", "nginx", "redis", "postgres"}
+    assert len(named) == len({name.partition(":")[0] for name in named})
+    assert all(re.fullmatch(r"\w+:\d+(\.\d+)*(-slim)?", name) for name in named)
+
+
+@pytest.mark.parametrize(
+    ("programs", "says"),
+    [
+        ({}, "no `docker` on the PATH"),
+        ({"docker": "exit 1"}, "Docker's engine does not answer"),
+        ({"docker": '[ "$1" = info ] && echo 20'}, "Compose is not"),
+        ({"docker": '[ "$1" = info ] && echo 20', "docker-compose": "echo 1.25.0"}, "docker-compose 1.25.0 is too old"),
+    ],
+)
+def test_without_an_engine_or_compose_it_is_one_clear_line(programs, says, tmp_path, monkeypatch, capsys):
+    """What is missing, and what to do; nothing is started, and no secret is written."""
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    compose.find_compose.cache_clear()
+    try:
+        status = main(["up", "--engine", "docker"])
+    finally:
+        compose.find_compose.cache_clear()
+    told = capsys.readouterr()
+    assert status == 1
+    assert says in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_either_compose_will_do(tmp_path, monkeypatch):
+    """The plugin first; else the old program, from 1.29 on."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for script, found in (
+        ('[ "$2" != x ] && echo 2', ("docker", "compose")),
+        ('[ "$1" = info ] && echo 20', ("docker-compose",)),
+    ):
+        (tmp_path / "docker").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "docker-compose").write_text("#!/bin/sh\necho 1.29.2\n")
+        for name in ("docker", "docker-compose"):
+            (tmp_path / name).chmod(0o755)
+        compose.find_compose.cache_clear()
+        assert compose.find_compose() == found
+    compose.find_compose.cache_clear()
+    assert DockerMissing.__doc__
