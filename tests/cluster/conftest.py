@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from lab.cluster import ClusterSpec, Lab
+from lab.engines import nginx
 from loadtests.client import Generator
 from tests.cluster.shopping import Load
 
@@ -19,6 +20,14 @@ def lab(tmp_path_factory):
     """One lab for all these tests."""
     with Lab(tmp_path_factory.mktemp("run")) as lab:
         yield lab
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_farewell():
+    """Shoppers who say nothing while the balancer changes over are not waited for as long as otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nginx, "FAREWELL_SECONDS", 0.1)
+        yield
 
 
 @pytest.fixture

@@ -188,37 +188,36 @@ def test_pause_kill_and_stop(balancer):
         balancer.flush()
 
 
-def test_an_old_worker_says_goodbye(balancer, backends):
-    """A connection that is open while nginx changes over gets one more answer, which ends it; the next is a new one."""
-    for _ in range(4):  # who is silent for a second is not waited for
-        shopper = http.client.HTTPConnection(urlsplit(balancer.url).netloc, timeout=5)
-        assert ask(shopper).getheader("Connection") == "keep-alive"
-        before = set(balancer.pids())
-        with ThreadPoolExecutor(1) as pool:
-            changing = pool.submit(balancer.drain, backends[0].address)
-            while not set(balancer.pids()) - before:
-                pass
-            time.sleep(0.2)  # nginx waits a tenth of a second before it ends the old worker
-            try:
-                answer = ask(shopper).getheader("Connection")
-            except ConnectionError:
-                answer = "closed"
-            changing.result()
-        shopper.close()
-        balancer.undrain(backends[0].address)
-        if answer == "close":
-            break
-    assert answer == "close"
+@pytest.fixture
+def short_farewell(monkeypatch):
+    """Shoppers who say nothing while nginx changes over are not waited for as long as otherwise."""
+    monkeypatch.setattr(nginx, "FAREWELL_SECONDS", 0.1)
+
+
+def test_an_old_worker_says_goodbye(monkeypatch, start, backends):
+    """A connection that is open while nginx changes over is answered until an answer ends it; the next is a new one."""
+    monkeypatch.setattr(nginx, "FAREWELL_SECONDS", 10.0)
+    balancer = start()
+    shopper = http.client.HTTPConnection(urlsplit(balancer.url).netloc, timeout=20)
+    assert ask(shopper) == "keep-alive"
+    with ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(balancer.drain, backends[0].address)
+        while ask(shopper) == "keep-alive":  # the old worker has not heard of it yet
+            assert not changing.done()
+        changing.result()
+    assert ask(shopper) == "keep-alive"
+    shopper.close()
 
 
 def ask(connection):
-    """Send a request on this connection; return the answer."""
+    """Send a request on this connection; return whether the answer keeps or closes it."""
     connection.request("GET", "/")
     answer = connection.getresponse()
     answer.read()
-    return answer
+    return answer.getheader("Connection")
 
 
+@pytest.mark.usefixtures("short_farewell")
 @pytest.mark.parametrize("sticky", [None, "server_x"])
 def test_a_drained_server_gets_no_newcomer(start, backends, sticky):
     """Whoever is bound to it stays, and may come with any cookie after `undrain`; without affinity it gets nothing."""
@@ -241,6 +240,7 @@ def test_a_drained_server_gets_no_newcomer(start, backends, sticky):
         shopper.close()
 
 
+@pytest.mark.usefixtures("short_farewell")
 @pytest.mark.parametrize("sticky", ["x", None])
 def test_a_server_that_is_added_gets_its_turn(own_keeper, backends, sticky):
     """Newcomers come to it; whoever is bound stays, also when a server is drained later and nginx starts anew."""
