@@ -313,7 +313,7 @@ def _said(command: Sequence[str], done: subprocess.CompletedProcess[str]) -> str
 def _complaint(text: str) -> str:
     """Return the line that tells most: docker-compose 1.29 ends with one that says only that there were errors."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR: ")]
+    errors = [line for line in lines if line.startswith(("ERROR: ", "docker: "))]
     return (errors or lines[-1:] or ["it said nothing"])[0]
 
 

@@ -32,8 +32,8 @@ SECONDS = 300.0
 
 _GATE_DNS = "resolver 127.0.0.11 valid=2s ipv6=off; proxy_connect_timeout 2s; proxy_timeout 1h;\n"
 _GATE_SERVER = (
-    "upstream p{port.published} {{ zone p{port.published} 64k; server {port.service}:{port.target} resolve; }}\n"
-    "server {{ listen {port.published}; proxy_pass p{port.published}; }}\n"
+    "upstream p{port.target} {{ zone p{port.target} 64k; server {port.service}:{port.target} resolve; }}\n"
+    "server {{ listen {port.target}; proxy_pass p{port.target}; }}\n"
 )
 
 GATE_SECONDS = 60.0
@@ -69,8 +69,11 @@ class Stack:
         self._profiles = profiles
         self._publish = publish
 
-    def deploy(self) -> StackFile:
+    def deploy(self) -> list[int]:
         """Deploy the stack, or bring a running one up to date; return when all its services run and are healthy.
+
+        Returns:
+            The ports under which the balancer is published, in the compose file's order.
 
         Raises:
             LabError: this is no manager of a swarm, another machine is the stack's home, or it does not come up.
@@ -84,9 +87,7 @@ class Stack:
             options = ["--compose-file", file.name, "--prune", "--resolve-image", "never"]
             docker("stack", "deploy", *options, self.name, seconds=SECONDS)
         self.wait_until_running()
-        if not self._publish:
-            self._open_gate(stack)
-        return stack
+        return [port.published for port in stack.ports] if self._publish else self._open_gate(stack)
 
     def remove(self, *, volumes: bool = False) -> None:
         """Remove the stack, and with `volumes` on this machine what it has stored; one that is not there is no error.
@@ -189,10 +190,10 @@ class Stack:
         errors = dict.fromkeys(row for row in rows.splitlines() if not row.endswith(": "))
         return "; ".join(errors) or "No task says why; `docker stack ps` and `docker service logs` may."
 
-    def _open_gate(self, stack: StackFile) -> None:
+    def _open_gate(self, stack: StackFile) -> list[int]:
         """Publish the balancer on 127.0.0.1, which Swarm cannot: a container of its own hands connections on."""
         servers = "".join(_GATE_SERVER.format(port=port) for port in stack.ports)
-        published = [word for port in stack.ports for word in ("-p", f"127.0.0.1:{port.published}:{port.published}")]
+        published = [word for port in stack.ports for word in ("-p", f"127.0.0.1:{port.published}:{port.target}")]
         config = f"pid /tmp/nginx.pid; error_log stderr warn; events {{}} stream {{\n{_GATE_DNS}{servers}}}\n"
         docker("rm", "--force", self._gate)
         docker(
@@ -206,12 +207,16 @@ class Stack:
                 'printf %s "$GATE" > /tmp/gate.conf && exec nginx -c /tmp/gate.conf -g "daemon off;"',
             ),
         )
+        (gate,) = json.loads(docker("inspect", self._gate))
+        bound = gate["NetworkSettings"]["Ports"]
+        ports = [int(bound[f"{port.target}/tcp"][0]["HostPort"]) for port in stack.ports]
         deadline = time.monotonic() + GATE_SECONDS
-        while not all(_answers(port.published) for port in stack.ports):
+        while not all(map(_answers, ports)):
             if time.monotonic() > deadline:
                 said = docker("logs", "--tail", "1", self._gate).strip() or "it says nothing"
                 raise SwarmFailed(f"{self._gate} does not hand connections on after {GATE_SECONDS:.0f} s: {said}")
             time.sleep(0.2)
+        return ports
 
 
 def _answers(port: int) -> bool:
@@ -254,10 +259,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _tell(stack: StackFile, *, publish: bool) -> None:
+def _tell(ports: Sequence[int], *, publish: bool) -> None:
     where = "all addresses of this machine, to everybody who reaches it" if publish else "127.0.0.1 of this machine"
-    listed = ", ".join(str(port.published) for port in stack.ports)
-    print(f"All services run. Published on {where}: ports {listed}.")  # noqa: T201
+    print(f"All services run. Published on {where}: ports {', '.join(map(str, ports))}.")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from carts import Shoppers, wait_until
 from lab.containers import Compose, ComposeFailed
 from lab.containers.compose import docker
 from lab.containers.env_file import fresh
-from lab.engines.ports import free_port
 from lab.servers.environment import cookie_name
 
 NODES = ("redis-node-1", "redis-node-2", "redis-node-3")
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 def compose():
     """Bring the cluster and the shop on it up, for this module alone; nothing of it is left behind."""
     project = f"lab-test-cluster-{os.getpid()}"
-    settings = {"PORT_REDIS_CLUSTER": str(free_port()), "SERVERS": "2", "HEALTH_INTERVAL": "2s"}
+    settings = {"PORT_REDIS_CLUSTER": "0", "SERVERS": "2", "HEALTH_INTERVAL": "2s"}
     compose = Compose(project, {**fresh(), **settings}, profiles=["redis-cluster"])
     with compose.guarded():
         compose.build()

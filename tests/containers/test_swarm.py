@@ -15,10 +15,10 @@ from carts import Shoppers, wait_until
 from lab.containers.compose import ComposeFailed, docker
 from lab.containers.env_file import fresh
 from lab.containers.swarm import HOME, Stack, SwarmFailed
-from lab.engines.ports import free_port
 from strategies import STRATEGIES
 
 PORTS = ("FRONT", *(name.upper().replace("-", "_") for name in STRATEGIES))
+"""In the order in which the balancer has them."""
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -63,20 +63,13 @@ def swarm():
 
 
 @pytest.fixture(scope="module")
-def ports():
-    """Return a free port for the front page and each strategy."""
-    return {name: free_port() for name in PORTS}
-
-
-@pytest.fixture(scope="module")
-def stack(swarm, ports):
-    """Deploy the stack for this module alone; nothing of it is left behind."""
+def deployed(swarm):
+    """Deploy a stack for this module alone, on any free ports; nothing of it is left behind."""
     name = f"labtest{os.getpid()}"
-    settings = {f"PORT_{port}": str(number) for port, number in ports.items()}
-    stack = Stack(name, {**fresh(), **settings, "SERVERS": "2", "HEALTH_INTERVAL": "2s"})
+    any_port = {f"PORT_{port}": "0" for port in PORTS}
+    stack = Stack(name, {**fresh(), **any_port, "SERVERS": "2", "HEALTH_INTERVAL": "2s"})
     try:
-        stack.deploy()
-        yield stack
+        yield stack, dict(zip(PORTS, stack.deploy(), strict=True))
     finally:
         stack.remove(volumes=True)
     label = f"label=com.docker.stack.namespace={name}"
@@ -86,7 +79,19 @@ def stack(swarm, ports):
 
 
 @pytest.fixture
-def shop(stack, ports):
+def stack(deployed):
+    """Return the stack."""
+    return deployed[0]
+
+
+@pytest.fixture
+def ports(deployed):
+    """Return the port of the front page and of each strategy."""
+    return deployed[1]
+
+
+@pytest.fixture
+def shop(ports):
     """Return a function from a strategy's name to a dozen shoppers of it."""
     opened = []
 
@@ -128,7 +133,7 @@ def test_nothing_is_published_but_the_gate_on_this_machine_alone(stack, ports):
     assert not [one for one in json.loads(docker("service", "inspect", *services)) if one["Endpoint"].get("Ports")]
     (gate,) = json.loads(docker("inspect", f"{stack.name}_gate"))
     bound = [
-        (one["HostIp"], int(one["HostPort"])) for all_ in gate["HostConfig"]["PortBindings"].values() for one in all_
+        (one["HostIp"], int(one["HostPort"])) for each in gate["NetworkSettings"]["Ports"].values() for one in each
     ]
     assert sorted(bound) == sorted(("127.0.0.1", number) for number in ports.values())
 
