@@ -77,7 +77,9 @@ test: ## everything, from nothing: lint, format, types, tests
 test-containers: ## the containers: build and run docker-compose.yml for real; needs Docker and Compose (TESTS=tests/containers/test_compose.py)
 	@$(PYTHON) lab/bootstrap.py --tests
 	@.venv/bin/python -m lab.containers.images
-	@.venv/bin/python -m pytest -p no:cacheprovider $${TESTS:-tests/containers}
+	@.venv/bin/python -m pytest $${TESTS:-tests/containers} || { status=$$?; [ $$status = 1 ] || exit $$status; \
+	echo "What failed is tried once more."; \
+	.venv/bin/python -m pytest --last-failed --last-failed-no-failures none $${TESTS:-tests/containers}; }
 
 check: ## while developing: put format and lint right where a tool can, then test
 	@$(PYTHON) lab/bootstrap.py --tests

@@ -32,7 +32,7 @@ ANSWER_SECONDS = 60.0
 BUILD_SECONDS = 1800.0
 """How long images may take to be pulled and built."""
 
-HEALTHY_SECONDS = 180.0
+HEALTHY_SECONDS = 300.0
 """How long started containers may take until they are healthy."""
 
 
