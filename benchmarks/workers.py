@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.generator import nginx
 from lab.statistics import mean_of_blocks, paired_ratio
 from loadtests.client import ArmTarget, Generator
-from loadtests.fleet import Fleet
+from loadtests.fleet import Fleet, Gathered
 from loadtests.plans import shopping_plan
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def sent_rps(result: Result) -> float:
     return len(result.operations) / (last - first) * 1e9
 
 
+def cpu_seconds(result: Result) -> float:
+    """Return the CPU time of everybody who sent, and of who passed it on."""
+    return result.process_cpu_seconds + (result.master_cpu_seconds if isinstance(result, Gathered) else 0.0)
+
+
 def main() -> None:
     """Send block after block, now from one process, now from two workers."""
     blocks = 10 if "--quick" in sys.argv else 40
@@ -51,18 +56,21 @@ def main() -> None:
         many.muster()
         senders = {"one process": one, f"{WORKERS} workers": many}
         reached: dict[str, dict[int, float]] = {sender: {} for sender in senders}
+        cpu: dict[str, list[float]] = {sender: [] for sender in senders}
         for sender in senders.values():
             sender.open(ArmTarget(arm="nginx", strategy="none", url=url, server_urls={}, cookie_name="none"))
             sender.run([("nginx", plan)])  # opens the connections
         for block in range(blocks):
             for sender, load in list(senders.items())[:: 1 if block % 2 else -1]:
-                reached[sender][block] = sent_rps(load.run([("nginx", plan)]))
+                result = load.run([("nginx", plan)])
+                reached[sender][block] = sent_rps(result)
+                cpu[sender].append(1e6 * cpu_seconds(result) / len(result.operations))
     for sender, rps in reached.items():
         mean = mean_of_blocks(list(rps.values()))
         if mean is not None and mean.low is not None and mean.high is not None:
-            best = float(np.max(list(rps.values())))
             print(
-                f"{sender:12s} {mean.estimate:7,.0f} requests/s ({mean.low:,.0f} to {mean.high:,.0f}), best {best:,.0f}"
+                f"{sender:12s} {mean.estimate:7,.0f} requests/s ({mean.low:,.0f} to {mean.high:,.0f}), best "
+                f"{max(rps.values()):,.0f}; CPU {np.median(cpu[sender]):.0f} us a request (median of the blocks)"
             )
     ratio = paired_ratio(reached[f"{WORKERS} workers"], [reached["one process"]])
     if ratio is not None:
