@@ -41,8 +41,6 @@ COMPONENTS = ("servers", "store", "balancer", "generator")
 Outcome = Literal["kept", "missed", "generator"]
 """Whether a slice kept the limit; `generator`: it did not, but the load generator, not the arm, was at its end."""
 
-Bound = Literal["between", "at least", "at most"]
-
 _MISSES = 2
 """So many levels in a row without keeping the limit end an arm's ladder; one may be bad luck."""
 
@@ -55,10 +53,6 @@ it waits for a CPU like everybody: that is a full machine, the generator on it."
 
 _IN_VAIN = 4
 """So many slices in a row that were measured again and disturbed again: that is no bad moment, it is the machine."""
-
-_NEAR = (0.8, 1.15)
-_HALF = (0.4, 0.65)
-"""Loads, relative to the capacity, at which CPU per request counts as that at the knee, and as that at half load."""
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,33 +140,6 @@ class Found(msgspec.Struct):
     slices: list[Slice]
     passes: dict[str, list[tuple[float, float]]]
     redone: int
-
-
-class Capacity(msgspec.Struct, kw_only=True):
-    """The load that an arm carries with its 95th percentile below the limit.
-
-    Attributes:
-        bound: `between` two loads, or `at least` or `at most` `estimate`.
-        estimate: in requests/s: the middle of the brackets.
-        low: lower end of the 95 % interval over passes; None with fewer than 8 of them.
-        high: upper end.
-        kept_rps: the highest load that kept the limit (the mean over passes).
-        missed_rps: the lowest load above it that did not; None if none was tried.
-        by_generator: the load generator was at its end first, so that this is a lower bound.
-        passes: the middle of each pass's bracket.
-    """
-
-    bound: Bound = "at least"
-    estimate: float = 0.0
-    low: float | None = None
-    high: float | None = None
-    kept_rps: float | None
-    missed_rps: float | None
-    by_generator: bool
-    passes: list[float] = []
-
-
-# --- measuring -------------------------------------------------------------------------------------------------------
 
 
 def latencies_ms(operations: Iterable[Operation]) -> NDArray[np.float64]:
@@ -352,7 +319,7 @@ def _narrow(measure: _Measure, arms: Sequence[str], how: Search, seed: int) -> N
     for arm in arms:
         own = [point for point in measure.found.points if point.arm == arm]
         kept, missed = bracket(own)
-        if missed is not None and not _generator_first(own):
+        if missed is not None and not generator_first(own):
             brackets[arm] = ((kept or missed / how.factor**2) / widened, min(missed * widened, how.most_rps))
     measure.found.passes = {arm: [] for arm in brackets}
     for turn in range(how.passes):
@@ -383,100 +350,10 @@ def _moved(whole: tuple[float, float], ends: tuple[float, float]) -> tuple[float
     return (whole[0] * by, whole[1] * by) if ends[1] == whole[1] else whole
 
 
-def _generator_first(points: Iterable[Point]) -> bool:
+def generator_first(points: Iterable[Point]) -> bool:
     """Say whether at least half of the misses were the generator's."""
     missed = [point.outcome for point in points if point.outcome != "kept"]
     return bool(missed) and missed.count("generator") * 2 >= len(missed)
-
-
-# --- arithmetic ------------------------------------------------------------------------------------------------------
-
-
-def capacity(found: Found, arm: str, how: Search) -> Capacity:
-    """Return an arm's capacity from its ladder and passes."""
-    points = [point for point in found.points if point.arm == arm]
-    kept, missed = bracket(points)
-    ends = found.passes.get(arm) or []
-    result = Capacity(by_generator=_generator_first(points), kept_rps=kept, missed_rps=missed)
-    if kept is None:
-        result.bound, result.estimate = "at most", how.start_rps
-    else:
-        result.bound, result.estimate = "at least", kept
-    if ends and not result.by_generator:
-        middles = _middles(ends)
-        mean = statistics.paired_ratio(middles, [dict.fromkeys(middles, 1.0)])
-        assert mean is not None  # noqa: S101 - there is a pass
-        result.bound, result.estimate, result.low, result.high = "between", mean.estimate, mean.low, mean.high
-        result.kept_rps, result.missed_rps = (
-            float(np.exp(np.mean(np.log([pair[side] for pair in ends])))) for side in (0, 1)
-        )
-        result.passes = list(middles.values())
-    return result
-
-
-def capacity_ratio(found: Found, arm: str, baseline: str) -> statistics.Interval | None:
-    """Return how many times the baseline's capacity an arm has, paired by pass; None where either was not bracketed.
-
-    The interval needs 8 passes.
-    """
-    own, other = (_middles(found.passes.get(name) or []) for name in (arm, baseline))
-    return statistics.paired_ratio(own, [other])
-
-
-def _middles(ends: Sequence[tuple[float, float]]) -> dict[int, float]:
-    return {turn: sqrt(low * high) for turn, (low, high) in enumerate(ends)}
-
-
-def cpu_at(points: Iterable[Point], arm: str, capacity_rps: float, *, knee: bool) -> dict[str, float] | None:
-    """Return an arm's CPU time per request by component in ms: near its capacity, or at about half of it.
-
-    The mean over requests of the points in that range of loads, or of the nearest one.
-
-    Args:
-        points: of a search.
-        arm: whose.
-        capacity_rps: its capacity.
-        knee: near the capacity, else at half of it.
-    """
-    own = [point for point in points if point.arm == arm and point.requests]
-    chosen = near(own, capacity_rps) if knee else _around(own, capacity_rps, _HALF, 0.5)
-    requests = sum(point.requests for point in chosen)
-    if not requests:
-        return None
-    return {name: sum(point.cpu_ms[name] * point.requests for point in chosen) / requests for name in COMPONENTS}
-
-
-def near(points: Sequence[Point], capacity_rps: float) -> list[Point]:
-    """Return the points near a capacity, or else the nearest one."""
-    return _around(points, capacity_rps, _NEAR, 1.0)
-
-
-def _around(points: Sequence[Point], capacity_rps: float, ends: tuple[float, float], aim: float) -> list[Point]:
-    low, high = ends
-    chosen = [point for point in points if low <= point.load_rps / capacity_rps <= high]
-    return chosen or sorted(points, key=lambda point: abs(log(point.load_rps / (aim * capacity_rps))))[:1]
-
-
-def bounds_rps(cpu_ms: dict[str, float], *, cpus: int, servers: int, others: float = 0.0) -> dict[str, float]:
-    """Return the load at which each resource would be busy all the time, by the utilisation law.
-
-    Utilisation is load times CPU time per request, and no resource has more than its share of the time: all CPUs
-    together, less what other programs use; a web server, one CPU (Python runs one thread at a time); balancer and
-    generator, one CPU each (one process of one thread). Source: Denning and Buzen, "The Operational Analysis of
-    Queueing Network Models" (1978).
-
-    Args:
-        cpu_ms: CPU time per request by component; leave `generator` out for a generator on another machine.
-        cpus: that the machine has.
-        servers: web servers.
-        others: share of all CPUs' time that other programs use.
-    """
-    at_once = {"servers": min(servers, cpus), "balancer": 1, "generator": 1}
-    bounds = {"machine": 1000 * cpus * (1 - others) / max(sum(cpu_ms.values()), 1e-9)}
-    for name, many in at_once.items():
-        if cpu_ms.get(name):
-            bounds[name] = 1000 * many / cpu_ms[name]
-    return bounds
 
 
 def slices_planned(how: Search, arms: int) -> int:

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from lab.measuring import capacity as c
+from lab.measuring import knee
 from lab.measuring.timed import Slice
 from loadtests.plans import Plan
 from loadtests.recorder import Operation
@@ -68,7 +69,7 @@ def search(capacities, how=HOW, **more):
 def test_a_known_capacity_is_found(truth):
     """The bracket holds it, and is as narrow as ladder and steps can make it."""
     _, found = search({"redis": truth})
-    carried = c.capacity(found, "redis", HOW)
+    carried = knee.capacity(found, "redis", HOW)
     assert carried.bound == "between"
     assert carried.kept_rps < truth <= carried.missed_rps
     assert carried.missed_rps / carried.kept_rps == pytest.approx((1.5 * 1.5) ** (1 / 8))
@@ -81,7 +82,7 @@ def test_one_pass_gives_a_bracket_and_no_interval():
     """Eight are needed: fewer would flatter."""
     how = c.Search(start_rps=100, factor=1.5, passes=1, steps=3)
     _, found = search({"redis": 480}, how)
-    carried = c.capacity(found, "redis", how)
+    carried = knee.capacity(found, "redis", how)
     assert (carried.low, carried.high) == (None, None)
     assert carried.kept_rps < 480 <= carried.missed_rps
 
@@ -100,7 +101,7 @@ def test_a_capacity_that_moves_is_followed():
     assert last[0] < 300 <= last[1]
     first, *_ = found.passes["redis"]
     assert first[0] > 600
-    carried = c.capacity(found, "redis", HOW)
+    carried = knee.capacity(found, "redis", HOW)
     assert carried.low < 350 < carried.high
 
 
@@ -114,7 +115,7 @@ def test_arms_are_measured_right_after_one_another():
     assert all({arm for arm, *_ in pair} == {"sticky", "redis"} for pair in levels)
     assert len({pair[0][0] for pair in pairs}) == 2
     assert len({block for _, block, *_ in stage.asked}) == len(stage.asked)
-    ratio = c.capacity_ratio(found, "redis", "sticky")
+    ratio = knee.capacity_ratio(found, "redis", "sticky")
     assert ratio.estimate == pytest.approx(480 / 700, rel=0.11)
     assert ratio.low is not None
 
@@ -124,7 +125,7 @@ def test_an_arm_past_its_knee_is_driven_no_further():
     stage, found = search({"sticky": 2000, "redis": 200}, c.Search(start_rps=100, factor=1.5, passes=0))
     assert max(load for arm, _, _, load, _ in stage.asked if arm == "redis") == pytest.approx(100 * 1.5**3)
     assert max(load for arm, _, _, load, _ in stage.asked if arm == "sticky") > 2000
-    carried = c.capacity(found, "redis", HOW)
+    carried = knee.capacity(found, "redis", HOW)
     assert (carried.bound, carried.kept_rps, carried.missed_rps) == ("at least", pytest.approx(150), pytest.approx(225))
 
 
@@ -141,7 +142,7 @@ def test_one_missed_level_is_not_the_end():
 def test_an_arm_that_keeps_no_load_is_searched_for_below():
     """A first level that is too much already does not end the search."""
     _, found = search({"redis": 80})
-    carried = c.capacity(found, "redis", HOW)
+    carried = knee.capacity(found, "redis", HOW)
     assert carried.kept_rps < 80 <= carried.missed_rps
 
 
@@ -149,7 +150,7 @@ def test_a_ladder_that_ends_before_the_knee_gives_a_lower_bound():
     """No load beyond the most that was asked for."""
     how = c.Search(start_rps=100, factor=1.5, most_rps=300)
     stage, found = search({"redis": 10_000}, how)
-    carried = c.capacity(found, "redis", how)
+    carried = knee.capacity(found, "redis", how)
     assert (carried.bound, carried.estimate, carried.by_generator) == ("at least", pytest.approx(225), False)
     assert max(load for *_, load, _ in stage.asked) <= 300
 
@@ -157,11 +158,11 @@ def test_a_ladder_that_ends_before_the_knee_gives_a_lower_bound():
 def test_a_generator_at_its_end_gives_a_lower_bound_too():
     """What it cannot offer says nothing about the arm."""
     _, found = search({"redis": 480}, generator=0.97)
-    carried = c.capacity(found, "redis", HOW)
+    carried = knee.capacity(found, "redis", HOW)
     assert {point.outcome for point in found.points} == {"kept", "generator"}
     assert (carried.bound, carried.by_generator, carried.passes) == ("at least", True, [])
     assert carried.estimate == pytest.approx(100 * 1.5**3)
-    assert c.capacity_ratio(found, "redis", "redis") is None
+    assert knee.capacity_ratio(found, "redis", "redis") is None
 
 
 def test_a_disturbed_slice_is_measured_again_within_bounds():
@@ -224,19 +225,19 @@ def test_a_request_whose_shopper_was_busy_is_held_and_one_that_follows_is_not():
 def test_cpu_time_is_read_near_the_capacity_and_near_half_of_it():
     """By requests, from the loads around; from the nearest load where there is none."""
     points = [point(100, cpu=3.0), point(500, cpu=2.0), point(900, cpu=1.0), point(1100, cpu=2.0, requests=300)]
-    assert c.cpu_at(points, "redis", 1000, knee=True)["servers"] == pytest.approx((1.0 * 100 + 2.0 * 300) / 400)
-    assert c.cpu_at(points, "redis", 1000, knee=False)["servers"] == 2.0
-    assert c.cpu_at(points, "redis", 10_000, knee=False)["servers"] == 2.0
-    assert c.cpu_at(points, "sticky", 1000, knee=True) is None
+    assert knee.cpu_at(points, "redis", 1000, knee=True)["servers"] == pytest.approx((1.0 * 100 + 2.0 * 300) / 400)
+    assert knee.cpu_at(points, "redis", 1000, knee=False)["servers"] == 2.0
+    assert knee.cpu_at(points, "redis", 10_000, knee=False)["servers"] == 2.0
+    assert knee.cpu_at(points, "sticky", 1000, knee=True) is None
 
 
 def test_the_utilisation_law_knows_what_comes_to_its_end_first():
     """All CPUs together; or web servers, balancer or generator, of one CPU each."""
     spent = {"servers": 1.0, "store": 0.2, "balancer": 0.3, "generator": 0.5}
-    small = c.bounds_rps(spent, cpus=2, servers=4)
+    small = knee.bounds_rps(spent, cpus=2, servers=4)
     assert small == pytest.approx({"machine": 1000, "servers": 2000, "balancer": 1000 / 0.3, "generator": 2000})
-    large = c.bounds_rps(spent, cpus=64, servers=4)
+    large = knee.bounds_rps(spent, cpus=64, servers=4)
     assert min(large, key=large.get) == "generator"
-    alone = c.bounds_rps({name: spent[name] for name in ("servers", "store", "balancer")}, cpus=64, servers=2)
+    alone = knee.bounds_rps({name: spent[name] for name in ("servers", "store", "balancer")}, cpus=64, servers=2)
     assert alone == pytest.approx({"machine": 64_000 / 1.5, "servers": 2000, "balancer": 1000 / 0.3})
-    assert c.bounds_rps(spent, cpus=2, servers=4, others=0.25)["machine"] == pytest.approx(750)
+    assert knee.bounds_rps(spent, cpus=2, servers=4, others=0.25)["machine"] == pytest.approx(750)

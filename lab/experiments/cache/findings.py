@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from lab import samples, statistics
-from lab.measuring import capacity
+from lab.measuring import knee
 from lab.measuring.columns import columns_of, is_failed
 from lab.measuring.facts import judged, outline
 
@@ -244,9 +244,9 @@ def _capacity(measured: Measured) -> dict[str, Any] | None:
     found, how = measured.found, measured.settings.lengths.search
     if found is None:
         return None
-    ratio = capacity.capacity_ratio(found, ARMS[1], ARMS[0])
+    ratio = knee.capacity_ratio(found, ARMS[1], ARMS[0])
     return {
-        "arms": {arm: msgspec.to_builtins(capacity.capacity(found, arm, how)) for arm in ARMS},
+        "arms": {arm: msgspec.to_builtins(knee.capacity(found, arm, how)) for arm in ARMS},
         "ratio": _builtin(ratio),
         "limit_ms": how.limit_ms,
         "points": [
@@ -254,8 +254,7 @@ def _capacity(measured: Measured) -> dict[str, Any] | None:
             for one in found.points
         ],
         "cpu_ms": {
-            arm: capacity.cpu_at(found.points, arm, capacity.capacity(found, arm, how).estimate, knee=True)
-            for arm in ARMS
+            arm: knee.cpu_at(found.points, arm, knee.capacity(found, arm, how).estimate, knee=True) for arm in ARMS
         },
     }
 

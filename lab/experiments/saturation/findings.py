@@ -9,20 +9,10 @@ import msgspec
 import numpy as np
 
 from lab import samples, statistics
-from lab.measuring.capacity import (
-    COMPONENTS,
-    Capacity,
-    Point,
-    bounds_rps,
-    capacity,
-    capacity_ratio,
-    cpu_at,
-    disturbed,
-    latencies_ms,
-    near,
-)
+from lab.measuring.capacity import COMPONENTS, Point, disturbed, latencies_ms
 from lab.measuring.columns import columns_of
 from lab.measuring.facts import judged, outline
+from lab.measuring.knee import Capacity, bounds_rps, capacity, capacity_ratio, cpu_at, near
 from lab.measuring.timed import LATENESS_LIMIT_MS
 from lab.report.results import BASELINE
 
