@@ -171,6 +171,13 @@ class TestTitles:
         )
         assert drawn.recovery_title({"kill-redis": {"redis": None, "sticky": 0.0}}).startswith("Redis (Redis killed): ")
 
+    def test_recovery_takes_single_failures_of_a_rolling_restart_for_no_duration(self):
+        """Servers are restarted in turn: a failure at the first and one at the last are not one long failure."""
+        single = {"rolling-restart": {"redis": 6.0, "sticky": 0.0}}
+        assert drawn.recovery_title(single) == "Requests failed only here and there"
+        both = {**single, "kill-redis": {"redis": 2.0, "sticky": 0.0}}
+        assert drawn.recovery_title(both) == "Redis killed: failures for 2.0 s under redis"
+
     def test_waiting(self):
         """Who waited longest, and what was usual."""
         waits = {window: {"p95": value} for window, value in (("before", 20.0), ("during", 2500.0), ("after", 30.0))}

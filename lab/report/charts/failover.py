@@ -32,6 +32,8 @@ _KINDS = {
     "failed": "failed",
 }
 _MOST_NAMED = 3
+_NARROW = 6
+"""So many panels side by side leave their titles little room."""
 _PANEL_TITLES = {
     "kill-server": "server killed",
     "stop-server": "server stopped",
@@ -61,7 +63,7 @@ def _panels(figure: Figure, told: Stories, arms: list[str]) -> dict[str, Axes]:
     """Make a panel per fault, side by side, with a row per arm."""
     panels = figure.subplots(1, len(told), sharey=True, squeeze=False)[0]
     for axes, fault in zip(panels, told, strict=True):
-        axes.set_title(_PANEL_TITLES[fault], size=10.5, weight="bold")
+        axes.set_title(_PANEL_TITLES[fault], size=10.5 if len(told) < _NARROW else 8.8, weight="bold")
         axes.grid(axis="x")
     style.rows(panels[0], arms, arms)
     panels[0].tick_params(axis="y", labelsize=10.5)
@@ -118,7 +120,7 @@ def _shares(axes: Axes, arms: list[str], found: Mapping[str, dict[str, Any]]) ->
     expected = next((one["expected_share"] for one in found.values() if one["expected_share"]), None)
     if expected:
         axes.axvline(100 * expected, color=style.INK, lw=1, ls=(0, (4, 3)), zorder=1)
-    axes.set_xlim(-2, 102)
+    axes.set_xlim(-2, 118)  # or "100" would stand beside the next panel's "0"
     axes.set_xticks([0, 50, 100])
     axes.set_xlabel("sessions lost (%)", size=9.5)
 
@@ -304,7 +306,8 @@ def draw_recovery(run: Run, figure: Figure) -> Caption:
         "went on failing although everything was put right.",
         "From the stroke to the end of the last request that failed, whatever the cause",
         "The tick across a row is the repair: the server or engine answers again, or room was made. An arrow: requests "
-        "still failed when the load ended. A question mark: it ended too soon after the repair to see more.",
+        "still failed when the load ended. A question mark: it ended too soon after the repair to see more. Where all "
+        "were restarted, a bar ends with the last single failure.",
         ("strategy", *(_PANEL_TITLES[fault] for fault in told)),
         tuple((arm, *(_duration(found.get(arm)) for found in told.values())) for arm in arms),
     )
@@ -340,8 +343,13 @@ def recovery_title(seconds: Mapping[str, Mapping[str, float | None]]) -> str:
     ]
     if unending:
         return sentence(f"{listed(unending[:_MOST_NAMED])}: requests still failed when the load ended")
-    parts = [text for fault, found in seconds.items() if (text := _who_failed(_PANEL_TITLES[fault], found))]
-    return sentence("; ".join(parts[:_MOST_NAMED])) if parts else "No fault made a request fail under any strategy"
+    # One request here and there, while servers are restarted in turn, is no duration.
+    lasting = {fault: found for fault, found in seconds.items() if fault != "rolling-restart"}
+    parts = [text for fault, found in lasting.items() if (text := _who_failed(_PANEL_TITLES[fault], found))]
+    if parts:
+        return sentence("; ".join(parts[:_MOST_NAMED]))
+    some = any(any(found.values()) for found in seconds.values())
+    return "Requests failed only here and there" if some else "No fault made a request fail under any strategy"
 
 
 def _who_failed(what: str, found: Mapping[str, float | None]) -> str | None:
