@@ -68,24 +68,26 @@ return 1
 _SAVE = _script("""
 -- ARGV: idle ms, expected version or '', whole (1/0), n fields to delete, those fields, then field, value, field,
 -- value... Returns the new version, 0 if the session is gone, -1 on a conflict.
-local version, absolute = unpack(redis.call('HMGET', KEYS[1], '_version', '_absolute'))
+local call, key = redis.call, KEYS[1]
+local found = call('HMGET', key, '_version', '_absolute')
+local version, absolute = found[1], found[2]
 if not version then return 0 end
 if ARGV[2] ~= '' and ARGV[2] ~= version then return -1 end
 if ARGV[3] == '1' then
-  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if field:sub(1, 2) == 'f:' then redis.call('HDEL', KEYS[1], field) end
+  for _, field in ipairs(call('HKEYS', key)) do
+    if field:sub(1, 2) == 'f:' then call('HDEL', key, field) end
   end
 end
 local first = 5 + ARGV[4]
-for i = 5, first - 1, 1000 do redis.call('HDEL', KEYS[1], unpack(ARGV, i, math.min(i + 999, first - 1))) end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local idle = string.format('%.0f', math.min(now + ARGV[1], tonumber(absolute)))
-redis.call('HSET', KEYS[1], '_version', string.format('%.0f', version + 1), '_idle', idle,
-           unpack(ARGV, first, math.min(first + 999, #ARGV)))
-for i = first + 1000, #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+for i = 5, first - 1, 1000 do call('HDEL', key, unpack(ARGV, i, math.min(i + 999, first - 1))) end
+local clock = call('TIME')
+local idle = math.min(clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[1], absolute)
+idle = string.format('%.0f', idle)
+call('HSET', key, '_version', string.format('%.0f', version + 1), '_idle', idle,
+     unpack(ARGV, first, math.min(first + 999, #ARGV)))
+for i = first + 1000, #ARGV, 1000 do call('HSET', key, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 -- Last: where the absolute deadline has just passed this deletes the key, and a command after it would make a new one.
-redis.call('PEXPIREAT', KEYS[1], idle)
+call('PEXPIREAT', key, idle)
 return version + 1
 """)
 
