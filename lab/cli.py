@@ -153,6 +153,7 @@ def compare(*, quick: bool, full: bool, **options: Any) -> None:
 
 
 @cli.command()
+@_ENGINE
 @click.option(
     "--servers",
     type=click.IntRange(2, 16),

@@ -111,6 +111,11 @@ class Server:
         return self.process.alive
 
     @property
+    def log(self) -> str:
+        """The path of its log."""
+        return self.process.plan.log
+
+    @property
     def address(self) -> str:
         """Where it serves shoppers, as the balancer writes it."""
         return urlsplit(self.url).netloc

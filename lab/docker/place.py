@@ -8,6 +8,7 @@ side by side.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import subprocess
 import time
@@ -44,6 +45,10 @@ SETTLED_SECONDS = 60.0
 RESOLVE_SECONDS = 2.5
 """The balancer asks DNS every two seconds: so long it may still know of containers that are gone."""
 
+CHECK_SECONDS = 5.0
+"""Asking the engine takes a tenth of a second, and there are hundreds of slices."""
+
+_log = logging.getLogger("lab.docker")
 _FLUSH_SECONDS = 10.0
 _PORTS = range(20_000, 32_000)
 """Below those that systems give to whoever asks for any."""
@@ -90,6 +95,7 @@ class Containers:
         self.nginx_version: str | None = None
         self._log = self._logs / "balancer.access.log"
         self._running: dict[str, dict[str, str]] = {}
+        self._checked = time.monotonic()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -100,6 +106,7 @@ class Containers:
         """
         with ExitStack() as stack:
             self._logs.mkdir(exist_ok=True)
+            _log.info("compose project %s", self.compose.project)
             stack.enter_context(self.compose.guarded())
             self.compose.run("build", "web-sticky", "balancer", seconds=BUILD_SECONDS)
             stores = ["postgres", *(["redis"] if self._with_redis else [])]
@@ -144,18 +151,19 @@ class Containers:
         """Leave the containers to the next arm that asks for the same; the end of the context removes them."""
 
     def check(self) -> None:
-        """See that no container has ended by itself.
+        """See that no container has ended by itself; the engine is not asked more often than `CHECK_SECONDS`.
 
         Raises:
             EngineFailed: one has.
         """
-        ended = [
-            fact["Name"].lstrip("/")
-            for fact in self.compose.inspect(*self.compose.containers(all_states=True))
-            if fact["RestartCount"]
-        ]
-        if ended:
-            raise EngineFailed(f"a container has ended while it was needed: {', '.join(ended)}")
+        if time.monotonic() - self._checked < CHECK_SECONDS:
+            return
+        self._checked = time.monotonic()
+        facts = self.compose.inspect(*self.compose.containers(all_states=True))
+        ended = [fact for fact in facts if fact["RestartCount"] or fact["State"]["Status"] != "running"]
+        for fact in ended:
+            name, last = fact["Name"].lstrip("/"), self.last_words(fact["Id"])
+            raise EngineFailed(f"{name} has ended while it was needed. Its last words: {last or 'none'}")
 
     def shared_containers(self) -> dict[str, tuple[str, str]]:
         """Return the containers that serve every strategy: id to name and component."""
@@ -176,7 +184,7 @@ class Containers:
 
     def last_words(self, container: str) -> str:
         """Return the last line that a container wrote."""
-        return docker("logs", "--tail", "1", container).strip()
+        return " ".join(docker("logs", "--tail", "1", container).split())
 
     def session_connections(self) -> dict[str, frozenset[int]]:
         """Ask PostgreSQL which connections carry sessions: address of a server to its local ports."""
@@ -205,14 +213,16 @@ class Containers:
 
     def _bring_up(self, services: Mapping[str, dict[str, str]], wanted: dict[str, str]) -> None:
         """Have Compose run exactly these services of the web, with these settings."""
-        others = [service for service in self._running if service not in services]
-        if others:  # those that are not asked for would use the machine
-            self.compose.run("rm", "--stop", "--force", *others, seconds=BUILD_SECONDS)
-            for service in others:
+        # What is not asked for would use the machine; and nobody waits for the farewell of servers without shoppers.
+        over = [service for service, settings in self._running.items() if services.get(service) != settings]
+        if over:
+            self.compose.run("kill", *over)
+            self.compose.run("rm", "--force", *over)
+            for service in over:
                 del self._running[service]
         counts = [word for service in services for word in ("--scale", f"{service}={self._servers}")]
         self._environment.update(wanted)
-        self.compose = Compose(self.compose.project, self._environment, overlays=[OVERLAY])
+        self.compose = self.compose.told(self._environment)
         self.compose.run("up", "--detach", "--no-deps", *counts, *services, seconds=BUILD_SECONDS)
         self._running |= services
 
@@ -287,8 +297,9 @@ from importlib.metadata import version
 print(json.dumps({"python": platform.python_version(), **{name: version(name) for name in ("flask", "waitress")}}))
 """
 
-_ALIKE = {"DATABASE_URL": "", "REDIS_URL": ""}
-"""What a user's own `.env` may say and a run must not: it measures the compose file's own stores."""
+_ALIKE = {"DATABASE_URL": "", "REDIS_URL": "", "HEALTH_INTERVAL": "24h", "STORE_HEALTH_INTERVAL": "24h"}
+"""What a user's own `.env` may say and a run must not. It measures the compose file's own stores; and the lab asks for
+health itself: a program started in every container every few seconds would be measured along."""
 
 
 def _settings_of(specs: Sequence[ClusterSpec]) -> dict[str, str]:

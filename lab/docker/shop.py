@@ -28,7 +28,7 @@ ANSWER_SECONDS = 10.0
 QUIET_SECONDS = 30.0
 """How long replication may take to come to rest."""
 
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
 """How long a container may take until it serves shoppers."""
 
 INTERNAL_PORT, PUBLIC_PORT = 8001, 8000
@@ -61,6 +61,11 @@ class ContainedServer(msgspec.Struct):
     address: str
     pid: int
     away: bool = False
+
+    @property
+    def log(self) -> str:
+        """The command that shows what it says."""
+        return f"docker logs {self.container[:12]}"
 
 
 def service_of(strategy: str) -> str:
@@ -114,7 +119,7 @@ class ContainedShop:
         for server in self.servers:
             while not self._is_ready(server):
                 if time.monotonic() > deadline:
-                    last = (self._place.last_words(server.container) or "none").splitlines()[-1]
+                    last = self._place.last_words(server.container) or "none"
                     text = f"{self.spec.name}: {server.name} does not serve after {READY_SECONDS:.0f} s"
                     raise ServerFailed(f"{text}. Its last words: {last}")
                 time.sleep(0.1)
@@ -222,6 +227,23 @@ class ContainedShop:
         if server.away:
             docker("unpause", server.container)
             server.away = False
+
+    def take_out(self, name: str, *, put_back: str | None = None) -> None:
+        """Do nothing: the balancer finds servers by DNS, and passes over one that refuses."""
+
+    def put_back(self, name: str) -> None:
+        """Do nothing, likewise."""
+
+    def renew(self, name: str) -> None:
+        """End a server in good order, requests under way included, and start it afresh; return when it serves.
+
+        Raises:
+            ServerFailed: it does not in time.
+        """
+        server = self._server(name)
+        server.away = True
+        docker("stop", server.container)
+        self.restart(name)
 
     def cut(self, name: str) -> None:
         """Cut a server off from the network: packets to and from it go nowhere, and nobody is told."""

@@ -16,7 +16,7 @@ from lab.errors import EngineFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 """How long a store may take until it answers, a fresh data folder or a long log included."""
 
 
@@ -91,6 +91,7 @@ class InContainer:
     """What an engine of the lab's can be told (see `lab.engines.engine.Engine`), done to its container."""
 
     contained: Contained
+    own = True
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -37,6 +37,11 @@ class Engine:
         """The engine's first process; None where it is not the lab's own. `restart` changes it."""
         return self._process.pid if self._process else None
 
+    @property
+    def own(self) -> bool:
+        """Whether it is the lab's own, so that it can be killed and started again."""
+        return self._process is not None
+
     def pids(self) -> tuple[int, ...]:
         """Return it and all its children, to count CPU time of; empty where they are not the lab's own, or gone."""
         return self._process.pids() if self._process else ()

@@ -31,6 +31,10 @@ class Server(Protocol):
     def url(self) -> str:
         """Where it serves shoppers."""
 
+    @property
+    def log(self) -> str:
+        """Where what it says can be read."""
+
 
 class Shop(Protocol):
     """Servers of one strategy behind a balancer."""
@@ -99,6 +103,10 @@ class StoreEngine(Protocol):
     @property
     def durability(self) -> str:
         """What it promises to keep."""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the lab's own, so that it can be killed and started again."""
 
 
 class RedisEngine(StoreEngine, Protocol):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 FAULTS = ("kill-server", "stop-server", "rolling-restart", "kill-redis", "kill-postgresql", "fill-redis")
 """The faults by name, in the order in which a run strikes."""
 
+IN_CONTAINERS = (*FAULTS[:2], "cut-server", *FAULTS[2:])
+"""With the one that takes containers, which have a network each."""
+
 QUESTION = "When something dies: who notices, what is gone, and for how long?"
 
 WORDS = {

@@ -59,6 +59,11 @@ class DeployedServer(msgspec.Struct, frozen=True):
     url: str
     internal_url: str | None
 
+    @property
+    def log(self) -> str:
+        """Where what it says can be read: the lab does not know."""
+        return "on its own machine"
+
 
 class Greeting(msgspec.Struct, frozen=True):
     """What a shop showed of itself to a first visitor.

@@ -136,7 +136,7 @@ def test_a_deletion_waits_for_a_hung_peer_no_longer_than_its_deadline():
         with cluster.hanging(1):
             begin = time.monotonic()
             first.delete("h")
-            assert 1.99 < time.monotonic() - begin
+            assert time.monotonic() - begin > 1.99
             assert details(first)["peer_timeouts"] == 1
 
 

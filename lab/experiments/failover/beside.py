@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 _COUNTS = ("verdict", "violations", "opportunities", "cross_server", "cross_server_violations", "shoppers")
 
 
-def newest_comparison(out: Path, *, servers: int) -> dict[str, Any] | None:
+def newest_comparison(out: Path, *, servers: int, engine: str = "local") -> dict[str, Any] | None:
     """Return what the claims need of the newest complete comparison in a folder of runs; None if there is none.
 
     Args:
         out: the folder.
         servers: only of a comparison on so many servers, with the default way to write.
+        engine: and whose servers ran on this.
 
     Returns:
         Its `id`, and of `strategies` and `arms` the guarantees, the copies and the ratios of latency.
@@ -31,7 +32,8 @@ def newest_comparison(out: Path, *, servers: int) -> dict[str, Any] | None:
         except ReportError:
             continue
         facts = run.get("run") or {}
-        if run.results["complete"] and facts.get("servers") == servers and facts.get("write_policy") == "fields":
+        alike = facts.get("servers") == servers and facts.get("engine", "local") == engine
+        if run.results["complete"] and alike and facts.get("write_policy") == "fields":
             runs.append(run)
     if not runs:
         return None

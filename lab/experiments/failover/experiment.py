@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import requests
 
-from lab.cluster import ClusterSpec, Lab
+from lab.cluster import ClusterSpec
 from lab.errors import LabError
-from lab.experiments.failover.faults import FAULTS, Fault
+from lab.experiments.failover.faults import FAULTS, Fault, known_to
 from lab.experiments.failover.findings import assemble
 from lab.experiments.failover.story import Marks
 from lab.measuring import scenarios
-from lab.measuring.bench import Bench
+from lab.measuring.bench import PlaceBench
 from lab.measuring.facts import Asked, Facts, conduct, in_order
+from lab.measuring.places import Where, opened
 from loadtests.client import Generator
 from loadtests.plans import Plan, shopping_plan, warmup_plan
 from loadtests.recorder import Operation
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from lab.cluster import Cluster
+    from lab.measuring.place import Place, Shop
+    from lab.measuring.places import Engine
     from lab.measuring.runs import Steps
 
 # --- the question ----------------------------------------------------------------------------------------------------
@@ -87,6 +89,7 @@ SIZES = {
 class Settings(Asked, frozen=True, kw_only=True):
     """What a user can ask of a failover run; see `python -m lab failover --help`."""
 
+    where: Where = Where()
     servers: int
     rate: int
     strategies: tuple[str, ...]
@@ -98,11 +101,14 @@ class Settings(Asked, frozen=True, kw_only=True):
 
 
 def arms(chosen: Settings, fault: Fault) -> list[ClusterSpec]:
-    """List the arms that live through a fault: each strategy, and all-to-all also as one that waits for its peers."""
+    """List the arms that live through a fault: each strategy, and all-to-all also as one that waits for its peers.
+
+    Containers of one strategy are all alike: there all-to-all does not stand beside itself.
+    """
     kinds: list[tuple[str, str, dict[str, Any]]] = []
     for name in chosen.strategies:
         kinds.append((name, name, {}))
-        if name == "all-to-all":
+        if name == "all-to-all" and chosen.where.engine == "local":
             kinds.append((f"{name} sync", name, {"replication": "sync"}))
     return [
         ClusterSpec(name=f"{arm} {fault.name}", strategy=strategy, servers=chosen.servers, **more)
@@ -113,7 +119,7 @@ def arms(chosen: Settings, fault: Fault) -> list[ClusterSpec]:
 def faults(chosen: Settings) -> list[Fault]:
     """List the faults to strike: those of Redis only where a strategy needs it."""
     needed = {engine for name in chosen.strategies for engine in find(name).needs} | {"server", "servers", "postgresql"}
-    return [fault for fault in FAULTS.values() if fault.target in needed]
+    return [fault for fault in known_to(chosen.where.engine, FAULTS).values() if fault.target in needed]
 
 
 # --- the procedure ---------------------------------------------------------------------------------------------------
@@ -164,7 +170,10 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
     measured = Measured(chosen)
     needs_redis = any(fault.target == "redis" for fault in planned)
     steps.begin("starting engines and servers")
-    with Lab(folder, redis=needs_redis, seed=chosen.seed) as lab, Generator(folder / "generator.log") as load:
+    with (
+        opened(chosen.where, folder, redis=needs_redis, seed=chosen.seed) as lab,
+        Generator(folder / "generator.log") as load,
+    ):
         for fault in planned:
             reason = _cannot_strike(lab, fault)
             if reason:
@@ -174,17 +183,17 @@ def procedure(chosen: Settings, folder: Path, steps: Steps) -> Measured:
             alone = fault.target == "server" and not chosen.lengths.together
             for group in [[spec] for spec in specs] if alone else [specs]:
                 steps.begin(f"{fault.title}: {', '.join(_arm_of(spec, fault) for spec in group)}")
-                measured.struck += _live_through(Bench(lab, load), chosen, fault, group, measured)
-                lab.keeper.check()
+                measured.struck += _live_through(PlaceBench(lab, load), chosen, fault, group, measured)
+                lab.check()
     measured.end()
     return measured
 
 
-def _cannot_strike(lab: Lab, fault: Fault) -> str | None:
+def _cannot_strike(lab: Place[Any], fault: Fault) -> str | None:
     """Return why a fault cannot be struck here, if so: the lab strikes no engine that is not its own."""
-    if fault.target == "redis" and (lab.redis is None or lab.redis.pid is None):
+    if fault.target == "redis" and (lab.redis is None or not lab.redis.own):
         return "LAB_REDIS_URL names a Redis that is not the lab's own"
-    if fault.target == "postgresql" and lab.postgresql.pid is None:
+    if fault.target == "postgresql" and (lab.postgresql is None or not lab.postgresql.own):
         return "LAB_DATABASE_URL names a PostgreSQL that is not the lab's own"
     return None
 
@@ -194,7 +203,7 @@ def _arm_of(spec: ClusterSpec, fault: Fault) -> str:
 
 
 def _live_through(
-    bench: Bench, chosen: Settings, fault: Fault, specs: list[ClusterSpec], measured: Measured
+    bench: PlaceBench[Place[Shop], Shop], chosen: Settings, fault: Fault, specs: list[ClusterSpec], measured: Measured
 ) -> list[Struck]:
     """Run clusters under steady load, strike, repair, and look at every cart when all is well again."""
     size = chosen.lengths
@@ -241,7 +250,7 @@ def _of_failover(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, scenario="failover")
 
 
-def settle(clusters: Sequence[Cluster]) -> None:
+def settle(clusters: Sequence[Shop]) -> None:
     """Wait until every server serves again: its catalogue is there, and its store takes a session.
 
     Raises:
@@ -253,7 +262,7 @@ def settle(clusters: Sequence[Cluster]) -> None:
             while (ailing := _ailing(server.url)) is not None:
                 if time.monotonic() > deadline:
                     text = f"{cluster.spec.name}: {server.name} does not serve again after the fault was repaired"
-                    raise LabError(f"{text} (waited {SETTLED_SECONDS:.0f} s; {ailing}; log: {server.process.plan.log})")
+                    raise LabError(f"{text} (waited {SETTLED_SECONDS:.0f} s; {ailing}; log: {server.log})")
                 time.sleep(0.05)
 
 
@@ -271,7 +280,7 @@ def _ailing(url: str) -> str | None:
     return None
 
 
-def _peer_timeouts(cluster: Cluster) -> int | None:
+def _peer_timeouts(cluster: Shop) -> int | None:
     if find(cluster.spec.strategy).copies == "1":
         return None
     return sum(int(census.details.get("peer_timeouts", 0)) for census in cluster.census().values())
@@ -280,9 +289,10 @@ def _peer_timeouts(cluster: Cluster) -> int | None:
 # --- the findings ----------------------------------------------------------------------------------------------------
 
 
-def settings(**options: Any) -> Settings:
+def settings(*, engine: Engine = "local", **options: Any) -> Settings:
     """Complete what the user asked for: strategies in the registry's order."""
-    return Settings(strategies=in_order(options.pop("strategies")), **options)
+    where = Where(engine=engine, servers=options["servers"])
+    return Settings(strategies=in_order(options.pop("strategies")), where=where, **options)
 
 
 def run(chosen: Settings, console: Console) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 import redis
 
-from lab.cluster import Cluster, Lab
 from lab.errors import LabError
 
+if TYPE_CHECKING:
+    from lab.measuring.place import Server
+
 Target = Literal["server", "servers", "redis", "postgresql"]
-Strike = Callable[[Lab, Sequence[Cluster]], AbstractContextManager[None]]
+Strike = Callable[[Any, Sequence[Any]], AbstractContextManager[None]]
+C = TypeVar("C")
 
 VICTIM = "web-2"
 """The server that is struck."""
@@ -37,6 +40,80 @@ _TOP_UP_SECONDS = 0.05
 """How often room that others have made is filled again."""
 
 _MOST_FILLERS = 100_000
+
+
+class Victims(Protocol):
+    """What can be done to the servers of a shop, wherever they run, each by its name."""
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        """All of them."""
+
+    def kill(self, name: str) -> None:
+        """End one as a crash would."""
+
+    def restart(self, name: str) -> None:
+        """Put a fresh one in its place; return when it serves."""
+
+    def pause(self, name: str) -> None:
+        """Freeze one."""
+
+    def resume(self, name: str) -> None:
+        """Thaw it."""
+
+    def take_out(self, name: str, *, put_back: str | None = None) -> None:
+        """Take one out of the balancer's rotation, and put another back."""
+
+    def renew(self, name: str) -> None:
+        """End one in good order, and put a fresh one in its place; return when it serves."""
+
+    def put_back(self, name: str) -> None:
+        """Put one back into the rotation."""
+
+
+class Networked(Protocol):
+    """What can be done beside to servers that have a network of their own."""
+
+    def cut(self, name: str) -> None:
+        """Cut one off from the network."""
+
+    def mend(self, name: str) -> None:
+        """Connect it again; return when it can be reached. It is no error if it was never cut off."""
+
+
+class Mortal(Protocol):
+    """What can be done to an engine."""
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+
+    def restart(self) -> None:
+        """Start it again on what it had written; return when it answers."""
+
+
+class MortalRedis(Mortal, Protocol):
+    """Redis, which can also be asked."""
+
+    def connect(self) -> redis.Redis:
+        """Return a client for the lab's own questions."""
+
+
+class Stricken(Protocol):
+    """What is struck beside servers.
+
+    Attributes:
+        namespace: begins the names of the lab's own keys in Redis.
+    """
+
+    namespace: str
+
+    @property
+    def redis(self) -> MortalRedis | None:
+        """The Redis with the sessions."""
+
+    @property
+    def postgresql(self) -> Mortal:
+        """The PostgreSQL with catalogue and sessions."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -63,7 +140,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def kill_server(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
+def kill_server(_: object, clusters: Sequence[Victims]) -> Iterator[None]:
     """End one server of each cluster as a crash would; then put a fresh one with empty memory in its place."""
     _everywhere(clusters, lambda cluster: cluster.kill(VICTIM))
     yield
@@ -71,7 +148,7 @@ def kill_server(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
 
 
 @contextmanager
-def stop_server(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
+def stop_server(_: object, clusters: Sequence[Victims]) -> Iterator[None]:
     """Let one server of each cluster stand still: its connections stay open, and nothing answers."""
     try:
         _everywhere(clusters, lambda cluster: cluster.pause(VICTIM))
@@ -81,7 +158,17 @@ def stop_server(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
 
 
 @contextmanager
-def rolling_restart(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
+def cut_server(_: object, clusters: Sequence[Networked]) -> Iterator[None]:
+    """Cut one server of each cluster off from the network: packets to and from it go nowhere, and nobody is told."""
+    try:
+        _everywhere(clusters, lambda cluster: cluster.cut(VICTIM))
+        yield
+    finally:
+        _everywhere(clusters, lambda cluster: cluster.mend(VICTIM))
+
+
+@contextmanager
+def rolling_restart(_: object, clusters: Sequence[Victims]) -> Iterator[None]:
     """Renew all servers of each cluster, one after the other, as an update does; nothing is left to be repaired.
 
     Each is taken out of the balancer's rotation, answers what it has begun, and ends; a fresh process with empty memory
@@ -92,7 +179,7 @@ def rolling_restart(_: Lab, clusters: Sequence[Cluster]) -> Iterator[None]:
 
 
 @contextmanager
-def kill_redis(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
+def kill_redis(lab: Stricken, _: object) -> Iterator[None]:
     """End Redis as a crash would; then start it again on what it had written."""
     engine = _redis(lab)
     engine.kill()
@@ -101,7 +188,7 @@ def kill_redis(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
 
 
 @contextmanager
-def kill_postgresql(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
+def kill_postgresql(lab: Stricken, _: object) -> Iterator[None]:
     """End PostgreSQL as a crash would; then start it again on what it had written."""
     lab.postgresql.kill()
     yield
@@ -109,7 +196,7 @@ def kill_postgresql(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
 
 
 @contextmanager
-def fill_redis(lab: Lab, _: Sequence[Cluster]) -> Iterator[None]:
+def fill_redis(lab: Stricken, _: object) -> Iterator[None]:
     """Give Redis a `maxmemory` and fill it to the brim, and keep it there; then remove what filled it."""
     with _redis(lab).connect() as client:
         before = str(client.config_get("maxmemory")["maxmemory"])
@@ -140,7 +227,27 @@ FAULTS = {
         Fault("fill-redis", "fill Redis to maxmemory", "redis", "full", fill_redis),
     )
 }  # fmt: skip
-"""Every fault, in the order in which a run strikes."""
+"""Every fault of processes, in the order in which a run strikes."""
+
+CUT = Fault(
+    "cut-server", f"cut one server off from the network for {STOPPED_SECONDS:g} s", "server", "cut off", cut_server,
+    hold_seconds=STOPPED_SECONDS,
+)  # fmt: skip
+"""Only where every server has a network of its own: processes share their machine's."""
+
+
+def known_to(engine: str, faults: Mapping[str, Fault] = FAULTS) -> dict[str, Fault]:
+    """Return every fault that can be struck where an engine runs the servers, in the order in which a run strikes.
+
+    Args:
+        engine: `local` or `docker`.
+        faults: those of processes.
+    """
+    if engine == "local":
+        return dict(faults)
+    after_stop = list(faults).index("stop-server") + 1 if "stop-server" in faults else 0
+    every = [*faults.values()]
+    return {fault.name: fault for fault in (*every[:after_stop], CUT, *every[after_stop:])}
 
 
 class _Filler:
@@ -195,7 +302,7 @@ class _Filler:
         return True
 
 
-def _roll(cluster: Cluster) -> None:
+def _roll(cluster: Victims) -> None:
     """Renew the servers of a cluster; one goes back into the rotation in the moment in which the next one leaves it."""
     renewed: str | None = None
     for server in cluster.servers:
@@ -206,13 +313,13 @@ def _roll(cluster: Cluster) -> None:
         cluster.put_back(renewed)
 
 
-def _redis(lab: Lab) -> Any:
+def _redis(lab: Stricken) -> MortalRedis:
     if lab.redis is None:
         raise LabError("this lab was started without Redis, so nothing can be done to it")
     return lab.redis
 
 
-def _everywhere(clusters: Sequence[Cluster], act: Callable[[Cluster], object]) -> None:
+def _everywhere(clusters: Sequence[C], act: Callable[[C], object]) -> None:
     """Do something to several clusters at once, wait for all, then raise the first error there was."""
     with ThreadPoolExecutor(len(clusters)) as pool:
         for done in [pool.submit(act, cluster) for cluster in clusters]:

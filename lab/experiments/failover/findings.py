@@ -9,8 +9,8 @@ import numpy as np
 from lab.consistency.checks import check
 from lab.consistency.history import write_history
 from lab.experiments.failover.beside import newest_comparison
-from lab.experiments.failover.faults import FAULTS, VICTIM
-from lab.experiments.failover.promises import LATENESS_LIMIT_MS, MADE, judge
+from lab.experiments.failover.faults import VICTIM, Fault, known_to
+from lab.experiments.failover.promises import LATENESS_LIMIT_MS, judge
 from lab.experiments.failover.story import tell
 from lab.measuring.facts import CONTROL, judged, outline
 from strategies import STRATEGIES
@@ -39,18 +39,17 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
     )
     results |= {
         "validity": _validity(measured),
-        "faults": {name: _fault(name, measured) for name in FAULTS},
+        "faults": {name: _fault(fault, measured) for name, fault in known_to(measured.engine).items()},
         "strategies": {name: told[name] for name in STRATEGIES if name in told},
         "arms": {arm: one for arm, one in told.items() if arm not in STRATEGIES},
-        "compared": newest_comparison(folder.parent, servers=chosen.servers),
+        "compared": newest_comparison(folder.parent, servers=chosen.servers, engine=measured.engine),
     }
     return judged(results)
 
 
-def _fault(name: str, measured: Measured) -> dict[str, Any]:
-    fault = FAULTS[name]
-    own = [struck for struck in measured.struck if struck.fault == name]
-    why_not = measured.left_out.get(name, "no strategy of this run needs it")
+def _fault(fault: Fault, measured: Measured) -> dict[str, Any]:
+    own = [struck for struck in measured.struck if struck.fault == fault.name]
+    why_not = measured.left_out.get(fault.name, "no strategy of this run needs it")
     return {
         "title": fault.title,
         "target": fault.target,
@@ -64,7 +63,7 @@ def _arm(arm: str, measured: Measured) -> dict[str, Any]:
     servers = measured.settings.servers
     stories = {struck.fault: _story(struck, servers) for struck in measured.struck if struck.arm == arm}
     sent = {key: sum(story["requests"][key] for story in stories.values()) for key in ("sent", "ok", "failed")}
-    promises = {fault: judge(fault, arm, stories.get(fault)) for fault in MADE}
+    promises = {fault: judge(fault, arm, stories.get(fault)) for fault in known_to(measured.engine)}
     return {
         "requests": {"scheduled": sent["sent"], **sent},
         "faults": {fault: {**story, "promises": promises[fault]} for fault, story in stories.items()},
@@ -73,7 +72,7 @@ def _arm(arm: str, measured: Measured) -> dict[str, Any]:
 
 
 def _story(struck: Struck, servers: int) -> dict[str, Any]:
-    fault = FAULTS[struck.fault]
+    fault = known_to("docker")[struck.fault]
     victim = VICTIM if fault.target == "server" else None
     share = {"server": 1 / servers, "servers": 1.0}.get(fault.target)
     control = struck.strategy == CONTROL

@@ -242,6 +242,17 @@ MADE: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Fault to arm to what it promises. `isolated`, the control, promises nothing."""
 
+MADE_IN_CONTAINERS: dict[str, dict[str, tuple[str, ...]]] = {
+    **MADE,
+    "cut-server": {
+        "sticky": ("own-sessions", "own-writes", "recovers"),
+        "all-to-all": ("sessions", "writes", "recovers"),
+        "database": _SHARED,
+        "redis": _SHARED,
+    },
+}
+"""The same with what can be struck in containers alone."""
+
 
 def judge(fault: str, arm: str, story: Story | None) -> list[dict[str, str]]:
     """Say for each promise of an arm under a fault whether it was kept: `id`, `promise`, `verdict`, `evidence`.
@@ -252,7 +263,7 @@ def judge(fault: str, arm: str, story: Story | None) -> list[dict[str, str]]:
         story: what was seen; None where the fault was not struck.
     """
     found = []
-    for name in MADE[fault].get(arm, ()):
+    for name in MADE_IN_CONTAINERS[fault].get(arm, ()):
         promise = PROMISES[name]
         outcome = Outcome("not tested", "this fault was not struck") if story is None else promise.judge(story)
         found.append({"id": name, "promise": promise.text, "verdict": outcome.verdict, "evidence": outcome.evidence})

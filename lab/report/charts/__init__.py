@@ -70,6 +70,8 @@ CHARTS: dict[str, dict[str, Draw]] = {
 
 def charts_of(run: Run) -> dict[str, Draw]:
     """Return the charts that belong to a run's experiment."""
+    if run.get("faults", "cut-server"):
+        return failover.CHARTS_IN_CONTAINERS
     return CHARTS.get(run.results["experiment"], {})
 
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from lab.report import style
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
-from lab.report.failover import FAULTS, ordered, stories
+from lab.report.failover import FAULTS, IN_CONTAINERS, ordered, stories
 from lab.report.words import NONE, listed, number, percent, sentence
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _NARROW = 6
 _PANEL_TITLES = {
     "kill-server": "server killed",
     "stop-server": "server stopped",
+    "cut-server": "server cut off",
     "rolling-restart": "all restarted",
     "kill-redis": "Redis killed",
     "kill-postgresql": "PostgreSQL killed",
@@ -52,7 +53,7 @@ def _all(run: Run) -> Stories:
     Raises:
         NothingToDraw: there is none.
     """
-    found = {fault: stories(run.results, fault) for fault in FAULTS}
+    found = {fault: stories(run.results, fault) for fault in IN_CONTAINERS}
     found = {fault: told for fault, told in found.items() if told}
     if not found:
         raise NothingToDraw("No fault was struck.")
@@ -435,10 +436,17 @@ def _short(milliseconds: float) -> str:
     return f"{milliseconds / 1000:.1f} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - seconds
 
 
-CHARTS: dict[str, Draw] = {
-    "sessions-lost": draw_sessions,
-    **{f"timeline-{fault}": partial(draw_timeline, fault) for fault in FAULTS},
-    "recovery": draw_recovery,
-    "waiting": draw_waiting,
-}
+def _charts(faults: tuple[str, ...]) -> dict[str, Draw]:
+    return {
+        "sessions-lost": draw_sessions,
+        **{f"timeline-{fault}": partial(draw_timeline, fault) for fault in faults},
+        "recovery": draw_recovery,
+        "waiting": draw_waiting,
+    }
+
+
+CHARTS = _charts(FAULTS)
 """Of a failover run, in the order of the page."""
+
+CHARTS_IN_CONTAINERS = _charts(IN_CONTAINERS)
+"""Of one in containers."""
