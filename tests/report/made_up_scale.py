@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from lab.claims import judge
 from lab.experiments.scale.model import SHARDS, Assumed, Demand, curve
@@ -28,44 +29,9 @@ def results(name, *, opposite=False, points=False, unmeasured=False, complete=Tr
         unmeasured: no bytes, no CPU time, no stale reads looked for.
         complete: whether the run came to its end.
     """
-
-    def around(estimate):
-        if points:
-            return {"estimate": estimate, "low": None, "high": None}
-        return {"estimate": estimate, "low": estimate * 0.95, "high": estimate * 1.05}
-
-    def point(strategy, servers):
-        grows = (strategy == "all-to-all") != opposite
-        copies = float(servers) if grows else 1.0
-        own = strategy == "all-to-all"
-        web = FLAT.get(strategy, 1.3) + (0.2 * (servers - 1) if grows else 0.0)
-        cpu = {"servers": around(web), "redis": around(0.1), "postgresql": around(0.3), "balancer": around(0.2)}
-        peers = 0 if opposite else servers - 1
-        return {
-            "servers": servers,
-            "requests": {"scheduled": 960, "sent": 960, "ok": 960, "failed": 0},
-            "cpu_ms": {"total": None} if unmeasured else {**cpu, "total": around(web + 0.6)},
-            "copies": copies,
-            "sessions": 160,
-            "logical_bytes": 126.0,
-            "physical_bytes": around(1800 * copies),
-            "log_bytes_per_write": 550.0 if strategy == "database" else None,
-            "writes_per_request": 0.33,
-            "traffic": {"bytes_per_request": {"server_store": 500.0}, "messages_per_request": {}},
-            "per_write": {
-                "bytes": None if unmeasured else around(430.0 * peers),
-                "messages": around(2.0 * peers),
-                "writes": 300.0,
-            }
-            if own
-            else None,
-            "unread": {"delivered": 500, "never_read": 250, "rate": around(0.1 * servers ** 0.9)}
-            if own and servers > 1
-            else None,
-        }  # fmt: skip
-
+    around = partial(_around, points=points)
     made = {
-        strategy: {str(servers): point(strategy, servers) for servers in SIZES}
+        strategy: {str(servers): _point(around, strategy, servers, opposite, unmeasured) for servers in SIZES}
         for strategy in ("sticky", "all-to-all", "database", "redis")
     }
     found = {
@@ -92,6 +58,44 @@ def results(name, *, opposite=False, points=False, unmeasured=False, complete=Tr
 ARMS = ((0.0, "async"), (1.0, "async"), (5.0, "async"), (20.0, "async"), (5.0, "sync"))
 
 
+def _around(estimate, *, points):
+    if points:
+        return {"estimate": estimate, "low": None, "high": None}
+    return {"estimate": estimate, "low": estimate * 0.95, "high": estimate * 1.05}
+
+
+def _point(around, strategy, servers, opposite, unmeasured):
+    grows = (strategy == "all-to-all") != opposite
+    copies = float(servers) if grows else 1.0
+    web = FLAT.get(strategy, 1.3) + (0.2 * (servers - 1) if grows else 0.0)
+    cpu = {"servers": around(web), "redis": around(0.1), "postgresql": around(0.3), "balancer": around(0.2)}
+    return {
+        "servers": servers,
+        "requests": {"scheduled": 960, "sent": 960, "ok": 960, "failed": 0},
+        "cpu_ms": {"total": None} if unmeasured else {**cpu, "total": around(web + 0.6)},
+        "copies": copies,
+        "sessions": 160,
+        "logical_bytes": 126.0,
+        "physical_bytes": around(1800 * copies),
+        "log_bytes_per_write": 550.0 if strategy == "database" else None,
+        "writes_per_request": 0.33,
+        "traffic": {"bytes_per_request": {"server_store": 500.0}, "messages_per_request": {}},
+        **_between_servers(around, strategy, servers, opposite, unmeasured),
+    }
+
+
+def _between_servers(around, strategy, servers, opposite, unmeasured):
+    if strategy != "all-to-all":
+        return {"per_write": None, "unread": None}
+    peers = 0 if opposite else servers - 1
+    told = None if unmeasured else around(430.0 * peers)
+    unread = {"delivered": 500, "never_read": 250, "rate": around(0.1 * servers**0.9)}
+    return {
+        "per_write": {"bytes": told, "messages": around(2.0 * peers), "writes": 300.0},
+        "unread": unread if servers > 1 else None,
+    }
+
+
 def _added(around, opposite):
     growing = ("database", "redis") if opposite else ("all-to-all",)
     return {
@@ -116,7 +120,7 @@ def _checked(around, opposite):
             "predicted_interval": around(3010.0),
             "measured": around(seen),
             "off": 3010.0 / seen - 1,
-            "agrees": not opposite,
+            "verdict": "wrong" if opposite else "right",
         }
         for what, unit in every
     ]
@@ -132,7 +136,7 @@ def _checked(around, opposite):
         "predicted_interval": around(1.4),
         "measured": around(cpu_seen),
         "off": 1.4 / cpu_seen - 1,
-        "agrees": not opposite,
+        "verdict": "wrong" if opposite else "right",
     }
     return [*lines, cpu]
 

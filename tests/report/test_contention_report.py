@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 from itertools import pairwise
 
 import made_up_contention
-import matplotlib as mpl
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from rich.console import Console
+from reading import assert_inside, shown
 
-from lab.report import charts, contention, page, results, style, terminal
+from lab.report import contention, page
 from lab.report.charts import contention as drawn
 
 VARIANTS = {
@@ -30,35 +27,9 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="session")
-def told(tmp_path_factory):
-    """Return a function from a variant's name to such a run, written once."""
-    runs = {}
-
-    def run(variant):
-        if variant not in runs:
-            folder = tmp_path_factory.mktemp("contention") / "contention-20260101T000000Z"
-            runs[variant] = results.load(made_up_contention.write(folder, **VARIANTS[variant]))
-        return runs[variant]
-
-    return run
-
-
-def composed(run):
-    """Return the captions of a run's charts, None where one was left out."""
-    found = {}
-    for name in charts.CHARTS["contention"]:
-        try:
-            found[name] = charts.compose(run, name)[1]
-        except charts.NothingToDraw:
-            found[name] = None
-    return found
-
-
-def shown(run, width=160):
-    """Return what the terminal prints into a file."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    terminal.show(run.results, console)
-    return console.file.getvalue()
+def told(made_up_of):
+    """Return such runs by variant, written and drawn once."""
+    return made_up_of("contention", made_up_contention.write, VARIANTS)
 
 
 def judged(run):
@@ -70,7 +41,7 @@ def judged(run):
 def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, variant):
     """Tables have a cell per column, and no word of the machine's for nothing stands anywhere."""
     run = told(variant)
-    for caption in filter(None, composed(run).values()):
+    for caption in filter(None, told.captions(variant).values()):
         assert caption.rows
         assert all(len(row) == len(caption.columns) for row in caption.rows)
         assert not re.search(r"\b(nan|None|inf)\b", repr(caption))
@@ -85,19 +56,11 @@ def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, variant):
 @pytest.mark.parametrize("variant", ["usual", "quick", "lucky", "crowded"])
 def test_text_never_leaves_the_picture_and_nothing_overlaps(told, variant):
     """Every text of every chart lies within its figure; no tick label lies over another."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(style.SETTINGS)
-        for name in [name for name, caption in composed(told(variant)).items() if caption]:
-            figure, _ = charts.compose(told(variant), name)
-            FigureCanvasAgg(figure).draw()
-            for box in [text.get_window_extent() for text in figure.texts] + [a.get_tightbbox() for a in figure.axes]:
-                assert min(box.x0, box.y0) > -2, (name, box)
-                assert box.x1 < figure.bbox.width + 2, (name, box)
-                assert box.y1 < figure.bbox.height + 2, (name, box)
-            for axes in figure.axes:
-                labels = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
-                assert all(left.x1 < right.x0 for left, right in pairwise(labels)), name
+    for name, figure in told.figures(variant).items():
+        assert_inside(figure, name)
+        for axes in figure.axes:
+            labels = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+            assert all(left.x1 < right.x0 for left, right in pairwise(labels)), name
 
 
 @pytest.mark.parametrize(
@@ -116,7 +79,7 @@ def test_the_verdict_and_the_title_say_what_the_numbers_say(told, variant, verdi
     """Whichever way it came out."""
     run = told(variant)
     assert judged(run)["verdict"] == verdict
-    assert title in composed(run)["catalogue-ratio"].title
+    assert title in told.caption(variant, "catalogue-ratio").title
 
 
 def test_the_ratio_is_what_was_made_up(told):
@@ -141,17 +104,17 @@ def test_the_headline_says_what_became_of_the_pages_and_what_the_database_did(to
 
 def test_loads_that_are_not_judged_are_hollow(told):
     """And the table says so."""
-    caption = composed(told("usual"))["catalogue-ratio"]
+    caption = told.caption("usual", "catalogue-ratio")
     assert [row[-1] for row in caption.rows] == ["yes", "yes", "yes", "no", "yes", "yes", "no"]
     assert "nothing is judged" in caption.note
     assert "Redis against itself" in caption.note
-    assert "not judged" not in composed(told("one load"))["catalogue-ratio"].note
+    assert "not judged" not in told.caption("one load", "catalogue-ratio").note
 
 
 def test_loads_with_too_few_pages_are_faded_and_nothing_is_claimed_of_them(told):
     """Three times as long with a narrow interval: with 243 pages no title, headline or table says slower is judged."""
     run = told("lucky")
-    captions = composed(run)
+    captions = told.captions("lucky")
     assert all(row[-1] == "no" for row in captions["catalogue-ratio"].rows)
     assert contention.points(run)[0]["ratio"]["low"] > 2
     assert "Faded: fewer than 600 catalogue pages" in captions["catalogue-ratio"].note
@@ -172,7 +135,7 @@ def test_charts_and_rule_judge_the_same_loads(told, variant):
 def test_engines_of_others_have_no_pairs_and_no_cpu_time(told):
     """The charts that need them say why they are missing, or do without."""
     run = told("others' engines")
-    captions = composed(run)
+    captions = told.captions("others' engines")
     assert captions["equal-promises"] is None
     assert captions["catalogue-ratio"] is not None
     assert "pairs of equal promise were left out: LAB_REDIS_URL" in shown(run)
@@ -181,19 +144,19 @@ def test_engines_of_others_have_no_pairs_and_no_cpu_time(told):
 
 def test_pairs_say_what_each_promise_changes(told):
     """From losing nothing to losing everything, and the unlike pair beside them."""
-    caption = composed(told("usual"))["equal-promises"]
+    caption = told.caption("usual", "equal-promises")
     assert caption.title == (
         "At an equal promise the catalogue's pages are slower with sessions in the database where nothing is lost, "
         "about the last second is lost and everything is lost"
     )
     assert len(caption.rows) == 3
     assert "0.50 ms with the disk" in caption.subtitle
-    assert "too few blocks" in composed(told("quick"))["equal-promises"].note
+    assert "too few blocks" in told.caption("quick", "equal-promises").note
 
 
 def test_what_the_database_did_is_told_per_load(told):
     """How much more CPU time and log, at the highest judged load without the report."""
-    caption = composed(told("usual"))["database-work"]
+    caption = told.caption("usual", "database-work")
     assert caption.title == (
         "At 500/s PostgreSQL needs 1.5 times the CPU time and 15.0 times the log when the sessions lie in it"
     )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import re
 
 import made_up_redis_speed
-import matplotlib as mpl
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from rich.console import Console
+from reading import shown
 
 from lab import samples
-from lab.report import charts, page, redis_speed, results, style, terminal
+from lab.report import charts, page, redis_speed
 from lab.report.charts import redis_speed as drawn
 
 VARIANTS = {
@@ -29,47 +25,16 @@ NAMES = tuple(charts.CHARTS["redis-speed"])
 
 
 @pytest.fixture(scope="session")
-def told(tmp_path_factory):
-    """Return a function from a variant's name to such a run, written once."""
-    runs = {}
-
-    def run(variant):
-        if variant not in runs:
-            folder = tmp_path_factory.mktemp("redis-speed") / "redis-speed-20260101T000000Z"
-            runs[variant] = results.load(made_up_redis_speed.write(folder, **VARIANTS[variant]))
-        return runs[variant]
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def composed(told):
-    """Return a function from a variant to its charts, figure and caption; those left out are missing; made once."""
-    known = {}
-
-    def of(variant):
-        if variant not in known:
-            known[variant] = {}
-            for name in NAMES:
-                with mpl.rc_context(style.SETTINGS), contextlib.suppress(charts.NothingToDraw):
-                    known[variant][name] = charts.compose(told(variant), name)
-        return known[variant]
-
-    return of
-
-
-def shown(run, width=160):
-    """Return what the terminal prints into a file."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    terminal.show(run.results, console)
-    return console.file.getvalue()
+def told(made_up_of):
+    """Return such runs by variant, written and drawn once."""
+    return made_up_of("redis-speed", made_up_redis_speed.write, VARIANTS)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, composed, variant):
+def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, variant):
     """Tables have a cell per column, and no word of the machine's for nothing stands anywhere."""
     run = told(variant)
-    for _, found in composed(variant).values():
+    for found in filter(None, told.captions(variant).values()):
         assert found.rows
         assert all(len(row) == len(found.columns) for row in found.rows)
         assert not re.search(r"\b(nan|None|inf)\b", repr(found))
@@ -81,19 +46,18 @@ def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, composed, va
     assert not re.search(r"\b(None|nan)\b", shown(run))
 
 
-def test_a_whole_run_has_every_chart_and_a_cluster_only_what_can_be_asked_there(told, composed):
+def test_a_whole_run_has_every_chart_and_a_cluster_only_what_can_be_asked_there(told):
     """What is left out says why."""
-    assert set(composed("usual")) == set(NAMES)
-    assert set(NAMES) - set(composed("cluster")) == {"operations-per-second", "native-types"}
+    assert set(told.figures("usual")) == set(NAMES)
+    assert set(NAMES) - set(told.figures("cluster")) == {"operations-per-second", "native-types"}
     assert "left out: LAB_REDIS_URL leads to a Redis Cluster" in shown(told("cluster"))
     assert len(redis_speed.tables(told("cluster"))) == 2
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_text_never_leaves_the_picture_and_nothing_overlaps(composed, variant):
+def test_text_never_leaves_the_picture_and_nothing_overlaps(told, variant):
     """Every text of every chart lies within its figure, and texts and legends of one panel keep apart."""
-    for name, (figure, _) in composed(variant).items():
-        FigureCanvasAgg(figure).draw()
+    for name, figure in told.figures(variant).items():
         words = [text for text in figure.texts if text.get_text()]
         for axes in figure.axes:
             own = [text for text in axes.texts if text.get_text()]
@@ -137,12 +101,12 @@ def test_a_run_with_few_blocks_has_points_and_tells_nothing_of_means(told):
     assert claims["redis-native-types"] == "holds"
 
 
-def test_a_redis_that_is_not_the_labs_own_is_judged_by_the_clock(told, composed):
+def test_a_redis_that_is_not_the_labs_own_is_judged_by_the_clock(told):
     """The evidence, the table and the chart say so."""
     claims = {claim["id"]: claim for claim in told("remote").results["claims"]}
     assert "its CPU time cannot be seen from here" in claims["redis-millions"]["evidence"]
     assert "not the lab's own" in shown(told("remote"))
-    _, caption = composed("remote")["operations-per-second"]
+    caption = told.caption("remote", "operations-per-second")
     assert "not the lab's own" in caption.note
     assert "of one core" not in caption.title
 
