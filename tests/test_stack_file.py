@@ -47,6 +47,9 @@ services:
       PASSWORD: a: b$$c
     image: session-lab
     pids_limit: 64
+    tmpfs:
+    - /tmp
+    - /run:size=1m
 version: '3.9'
 volumes:
   redis: {}
@@ -97,6 +100,9 @@ services:
           memory: "268435456"
     image: session-lab
     pids_limit: 64
+    tmpfs:
+      - /tmp
+      - /run:size=1m
 networks:
   inside:
     name: lab_inside
@@ -153,6 +159,16 @@ def test_the_limit_of_processes_stands_beside_the_others(config):
     text = for_swarm(config).text
     assert "pids_limit" not in text
     assert text.split("        limits:\n")[1].splitlines()[2] == "          pids: 64"
+
+
+@pytest.mark.parametrize("config", [OLD, NEW], ids=["1.29", "2"])
+def test_what_is_in_memory_is_mounted_as_a_volume(config):
+    """Swarm passes over `tmpfs` in silence, and a read-only container could write nowhere."""
+    text = for_swarm(config).text
+    assert "tmpfs:" not in text
+    web = text.split("  web-redis:\n")[1].split("\nnetworks:")[0]
+    mounted = [line.strip(" -") for line in web.split("    volumes:\n")[1].splitlines()]
+    assert mounted[:4] == ["type: tmpfs", "target: /tmp", "type: tmpfs", "target: /run"]
 
 
 def test_services_of_a_profile_come_along_when_it_is_asked_for():
