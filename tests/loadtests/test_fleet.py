@@ -19,7 +19,9 @@ from loadtests.plans import shopping_plan
 from tests.processes import alive
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 90.0
+
+pytestmark = pytest.mark.timeout(300)  # each starts several processes that import Locust
 LOAD = {"rate_rps": 80, "seconds": 0.6, "shoppers": 12}
 
 
@@ -39,18 +41,18 @@ def wait_until(condition):
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
-    """Three workers of this machine."""
-    with Fleet(tmp_path_factory.mktemp("fleet") / "load.log", 3) as fleet:
+def test_every_planned_request_is_sent_by_exactly_one_of_three_workers(tmp_path, shop):
+    """Two blocks: what the shop saw, what came back and what was planned are the same; a cookie stays where it is."""
+    with Fleet(tmp_path / "load.log", 3) as fleet:
         fleet.listening()
         fleet.muster()
-        yield fleet
+        open_at(fleet, shop)
+        everything_is_sent_once(fleet, shop)
+        the_start_is_agreed_by_durations_alone(fleet)
 
 
-def test_every_planned_request_is_sent_by_exactly_one_worker(fleet, shop):
-    """Two blocks: what the shop saw, what came back and what was planned are the same; a cookie stays where it is."""
-    open_at(fleet, shop)
+def everything_is_sent_once(fleet, shop):
+    """Requests sent, recorded and planned are the same, in two blocks."""
     names = {}
     for block in (0, 1):
         plan, before = shopping_plan(1, block, **LOAD), len(shop.requests)
@@ -71,9 +73,8 @@ def test_every_planned_request_is_sent_by_exactly_one_worker(fleet, shop):
     assert len(sessions) <= LOAD["shoppers"] * 3  # a logout begins a new one; a shopper on two workers would have two
 
 
-def test_the_start_is_agreed_by_durations_alone(fleet, shop):
+def the_start_is_agreed_by_durations_alone(fleet):
     """Each worker's start lies between two moments that its own message's round trip spans."""
-    open_at(fleet, shop)
     result = fleet.run([("little", shopping_plan(2, 0, **LOAD))])
     for part in result.parts:
         start = part.start
@@ -84,32 +85,19 @@ def test_the_start_is_agreed_by_durations_alone(fleet, shop):
     assert result.apart_ms == widest > 0
 
 
-@pytest.mark.parametrize(
-    ("stroke", "silence_seconds", "said"),
-    [(signal.SIGKILL, 10, "its process has ended"), (signal.SIGSTOP, 5, "it was not heard of for 5 s")],
-)
-def test_a_lost_worker_is_named_and_the_others_go_on(tmp_path, shop, stroke, silence_seconds, said):
-    """Killed, or silent: nobody knows what it sent, so the block does not count; then the rest are dealt everything."""
-    with Fleet(tmp_path / "load.log", 3, silence_seconds=silence_seconds) as fleet:
+def test_a_lost_worker_is_named_and_the_others_go_on(tmp_path, shop):
+    """Killed before a block: nobody begins it. In its midst: it does not count. Then the rest are dealt everything."""
+    with Fleet(tmp_path / "load.log", 3) as fleet:
         fleet.listening()
         fleet.muster()
         open_at(fleet, shop)
         os.kill(fleet.workers["worker-3"].pid, signal.SIGKILL)
         with pytest.raises(WorkersLost, match="worker-3 was lost: its process has ended"):
             fleet.run([("little", shopping_plan(1, 0, **LOAD))])
-        assert shop.requests == []  # one was lost before the block began, so nobody began
+        assert shop.requests == []
 
         open_at(fleet, shop)
-        victim = fleet.workers["worker-2"].pid
-        timer = threading.Timer(0.3, os.kill, (victim, stroke))
-        timer.start()
-        with pytest.raises(WorkersLost, match=said) as lost:
-            fleet.run([("little", shopping_plan(1, 0, **LOAD | {"seconds": 1.5}))])
-        timer.join()
-        assert list(lost.value.lost) == ["worker-2"]
-        assert list(fleet.workers) == ["worker-1"]
-        wait_until(lambda: not alive([victim]))  # also a worker that stands still must not come back and send
-
+        loses_worker_2(fleet, signal.SIGKILL, "its process has ended")
         open_at(fleet, shop)
         plan, before = shopping_plan(1, 1, **LOAD), len(shop.requests)
         result = fleet.run([("little", plan)])
@@ -120,6 +108,28 @@ def test_a_lost_worker_is_named_and_the_others_go_on(tmp_path, shop, stroke, sil
             open_at(fleet, shop)
         with pytest.raises(LoadError, match="no worker is left"):
             open_at(fleet, shop)
+
+
+def loses_worker_2(fleet, stroke, said):
+    """Strike a worker in the midst of a block; it must not come back and send."""
+    victim = fleet.workers["worker-2"].pid
+    timer = threading.Timer(0.3, os.kill, (victim, stroke))
+    timer.start()
+    with pytest.raises(WorkersLost, match=said) as lost:
+        fleet.run([("little", shopping_plan(1, 0, **LOAD | {"seconds": 1.5}))])
+    timer.join()
+    assert list(lost.value.lost) == ["worker-2"]
+    assert list(fleet.workers) == ["worker-1"]
+    wait_until(lambda: not alive([victim]))
+
+
+def test_a_silent_worker_is_lost_and_ended(tmp_path, shop):
+    """It stands still, so no heartbeat comes; the master does not wait for its part."""
+    with Fleet(tmp_path / "load.log", 2, silence_seconds=5) as fleet:
+        fleet.listening()
+        fleet.muster()
+        open_at(fleet, shop)
+        loses_worker_2(fleet, signal.SIGSTOP, "it was not heard of for 5 s")
 
 
 def another_version(folder):
@@ -133,13 +143,16 @@ def another_version(folder):
 def test_a_worker_of_another_machine_joins_over_the_network(tmp_path, shop):
     """Started by hand, with an address alone; it ends by itself when the run is over.
 
-    One with other code, which may play a plan otherwise, and one that is not needed are sent away.
+    Who does not come is missed; one with other code, which may play a plan otherwise, and one that is not needed are
+    sent away.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "loadtests.worker", "--master", f"127.0.0.1:{port}"]
     with Fleet(tmp_path / "load.log", 0, elsewhere=1, listen=("127.0.0.1", port)) as fleet:
         assert fleet.listening() == port
+        with pytest.raises(LoadError, match="0 of 1 workers came within 0 s"):
+            fleet.muster(0.2)
         other = another_version(tmp_path / "other")
         stranger = subprocess.run(
             command, cwd=other, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_SECONDS, check=False
@@ -165,7 +178,7 @@ def test_a_worker_of_another_machine_joins_over_the_network(tmp_path, shop):
 
 def test_nothing_outlives_a_master_that_is_killed(tmp_path):
     """Its workers see their stdin end; the lab hears of it in one line."""
-    with Fleet(tmp_path / "load.log", 2) as fleet:
+    with Fleet(tmp_path / "load.log", 1) as fleet:
         fleet.listening()
         fleet.muster()
         workers = [who.pid for who in fleet.workers.values()]
@@ -182,14 +195,6 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path):
         busy = Fleet(tmp_path / "load.log", 0, elsewhere=1, listen=("127.0.0.1", port))
         with busy, pytest.raises(LoadError, match=f"cannot listen at 127.0.0.1:{port}"):
             busy.listening()
-
-
-def test_workers_that_do_not_come_are_counted(tmp_path):
-    """The line says how many came."""
-    with Fleet(tmp_path / "load.log", 0, elsewhere=1) as fleet:
-        fleet.listening()
-        with pytest.raises(LoadError, match="0 of 1 workers came within 0 s"):
-            fleet.muster(0.2)
 
 
 def test_a_bad_address_is_one_clear_line():
