@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -72,8 +73,9 @@ def run_in_containers(console: Console, *, servers: int, writes: str, replicatio
     for strategy in STRATEGIES.values():
         if writes not in strategy.policies:
             raise UnsupportedPolicy(f"{strategy.name} cannot promise {writes!r} writes, and all five are started")
-    compose = Compose("session-lab-up", {"SERVERS": str(servers), "WRITES": writes, "REPLICATION": replication})
-    if env_file.write():
+    project = os.environ.get("COMPOSE_PROJECT_NAME", "session-lab-up")
+    compose = Compose(project, {"SERVERS": str(servers), "WRITES": writes, "REPLICATION": replication})
+    if not env_file.NAMES.keys() <= os.environ.keys() and env_file.write():
         console.print("secrets written to .env")
     console.print("building the images, which takes minutes the first time", highlight=False)
     compose.build()

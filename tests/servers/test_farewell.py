@@ -49,18 +49,26 @@ def bound():
 
 @pytest.fixture
 def farewell(shop, bound):
-    """Serve the application."""
-    farewell = Farewell(listen(shop, bound, **SHOPPERS))
+    """Serve the application; every socket is closed in the end."""
+    listener = listen(shop, bound, **SHOPPERS)
+    farewell = Farewell(listener)
     farewell.serve()
-    return farewell
+    yield farewell
+    shop.released.set()
+    listener.trigger.pull_trigger(lambda: listener.asyncore.close_all(listener._map))
+    for thread in threading.enumerate():
+        if thread.name == "shoppers":
+            thread.join(PATIENCE_SECONDS)
 
 
-def connected(bound):
+@pytest.fixture
+def connection(farewell, bound):
     """Return an open connection, kept alive, on which one request was answered."""
     connection = http.client.HTTPConnection(*bound.getsockname(), timeout=PATIENCE_SECONDS)
     answer = ask(connection, "/")
     assert answer.getheader("Connection") is None
-    return connection
+    yield connection
+    connection.close()
 
 
 def ask(connection, path):
@@ -87,9 +95,9 @@ def refused(address):
     return False
 
 
-def test_what_was_begun_is_answered_and_the_connection_given_up(shop, farewell, bound):
+def test_what_was_begun_is_answered_and_the_connection_given_up(shop, farewell, bound, connection):
     """A request that came before the goodbye gets its answer, which says that there will be no other."""
-    address, connection, answers = bound.getsockname(), connected(bound), []
+    address, answers = bound.getsockname(), []
     asking = threading.Thread(target=lambda: answers.append(ask(connection, "/slow")))
     asking.start()
     assert shop.begun.wait(PATIENCE_SECONDS)
@@ -104,11 +112,11 @@ def test_what_was_begun_is_answered_and_the_connection_given_up(shop, farewell, 
     assert answers[0].getheader("Connection") == "close"
 
 
-def test_an_idle_connection_is_still_good_for_one_request(monkeypatch, farewell, bound):
+def test_an_idle_connection_is_still_good_for_one_request(monkeypatch, farewell, bound, connection):
     """The balancer may use it at the very moment of the goodbye; it is told with the answer."""
     monkeypatch.setattr(module, "QUIET_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(module, "FAREWELL_SECONDS", PATIENCE_SECONDS)
-    address, connection = bound.getsockname(), connected(bound)
+    address = bound.getsockname()
     thread = leaving(farewell)
     while not refused(address):
         pass
@@ -116,22 +124,34 @@ def test_an_idle_connection_is_still_good_for_one_request(monkeypatch, farewell,
     thread.join()
 
 
-def test_nobody_waits_for_a_connection_that_nobody_uses(monkeypatch, farewell, bound):
+def test_nobody_waits_for_a_connection_that_nobody_uses(monkeypatch, farewell, connection):
     """It takes its leave although the balancer holds on to it in silence."""
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.2)
-    connection = connected(bound)
-    farewell.leave()
-    connection.close()
+    monkeypatch.setattr(module, "FAREWELL_SECONDS", PATIENCE_SECONDS)
+    thread = leaving(farewell)
+    thread.join(PATIENCE_SECONDS / 2)
+    assert not thread.is_alive()
 
 
-@pytest.mark.skipif(module._resets() is None, reason="this system does not count refusals")
-def test_it_goes_when_somebody_has_been_refused(monkeypatch, farewell, bound):
-    """From then on the balancer leaves the address alone for a while."""
+def test_it_goes_when_somebody_has_been_refused(monkeypatch, farewell):
+    """From then on the balancer leaves the address alone for a while; until then it would be sent to nobody."""
+    refusals = [7]
     monkeypatch.setattr(module, "REFUSAL_SECONDS", PATIENCE_SECONDS)
-    address = bound.getsockname()
+    monkeypatch.setattr(module, "_resets", lambda: refusals[0])
     farewell.leave()
     waiting = threading.Thread(target=farewell.wait_for_a_refusal)
     waiting.start()
-    while waiting.is_alive():
-        assert refused(address)
-        waiting.join(0.01)
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    refusals[0] += 1
+    waiting.join(PATIENCE_SECONDS / 2)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.skipif(module._resets() is None, reason="this system does not count refusals")
+def test_refusals_are_counted():
+    """The kernel tells how many resets it has sent; whoever connects where nobody listens gets one."""
+    with bound_socket() as nobody:
+        before = module._resets()
+        assert refused(nobody.getsockname())
+        assert module._resets() > before
