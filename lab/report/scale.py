@@ -245,25 +245,29 @@ def _checked(run: Run) -> Table:
     rows = [
         (
             found["what"],
-            f"{found.get('law', 'straight line')}, from {listed([str(each) for each in found['fitted_on']])} servers",
+            f"{_LAWS.get(found.get('law', ''), 'line')} from {listed([str(each) for each in found['fitted_on']])}",
             _in_unit(found.get("predicted_interval") or {"estimate": found["predicted"]}, found["unit"]),
             _in_unit(found["measured"], found["unit"]),
             NONE if found["off"] is None else f"{100 * found['off']:+.0f} %",
-            "yes" if found.get("agrees", True) else "no",
+            found.get("verdict") or NONE,
         )
         for found in run.get("scale", "checked") or []
     ]
     largest = next((found["at"] for found in run.get("scale", "checked") or []), "")
     return Table(
         title=f"Do the smaller sizes foretell {largest} servers?",
-        columns=("all-to-all", "law", "foretold", "measured", "off", "right"),
+        columns=("all-to-all", "law", "foretold", "measured", "off", "verdict"),
         rows=tuple(rows),
-        note="What foretells a size knows nothing of it. Right: within 15 %, or the 95 % intervals meet. CPU time "
+        note="What foretells a size knows nothing of it. Right: within 15 %. Cannot tell: further off, but the "
+        "95 % intervals meet. CPU time "
         "beyond sticky's is taken to be so much per peer (N - 1), as one server tells nobody; the rest follow straight "
         f"lines. {cpu_not_foretold(run)}".rstrip(),
         text=frozenset({0, 1, 5}),
-        wide_only=frozenset({1}),
+        wide_only=frozenset({1, 2}),
     )
+
+
+_LAWS = {"straight line": "line", "in proportion to N - 1": "per peer"}
 
 
 def _in_unit(value: dict[str, Any], unit: str) -> str:
@@ -273,8 +277,13 @@ def _in_unit(value: dict[str, Any], unit: str) -> str:
 def cpu_not_foretold(run: Run) -> str:
     """Say that the CPU time with most servers was not foretold, and what that means for the model; else nothing."""
     found = next((one for one in run.get("scale", "checked") or [] if one["unit"] == "ms"), None)
-    if found is None or found.get("agrees", True) or not found["off"]:
+    if found is None or found.get("verdict") in {None, "right"} or not found["off"]:
         return ""
+    if found["verdict"] == "cannot tell":
+        return (
+            f"Whether CPU time with {found['at']} servers was foretold is too close to call "
+            f"({100 * found['off']:+.0f} %), so where all-to-all stops is rough."
+        )
     way = "low" if found["off"] < 0 else "high"
     return (
         f"CPU time with {found['at']} servers was foretold {abs(100 * found['off']):.0f} % too {way}: all servers "

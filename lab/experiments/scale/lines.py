@@ -8,7 +8,7 @@ how alike the machine's pace fell on both strategies, and it would tilt the line
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -32,7 +32,7 @@ _LEAST_SIZES = 2
 STRAIGHT, IN_PROPORTION = "straight line", "in proportion to N - 1"
 
 CLOSE = 0.15
-"""What is foretold is right if it is no further off than this share, or if the intervals meet."""
+"""What is foretold is right if it is no further off than this share."""
 
 
 def rows_of(what: str, name: str, measured: Measured) -> Rows:
@@ -114,12 +114,13 @@ def foretold(rows: Sequence[tuple[float, float]], peers: float, law: str) -> Int
     return _with_interval(known, lambda own: (fit(own) * np.array([peers, 1.0])).sum(axis=-1))
 
 
-def agrees(predicted: Interval, seen: Interval) -> bool:
-    """Say whether what was foretold is right: close, or with an interval that meets that of what was measured."""
+def verdict(predicted: Interval, seen: Interval) -> Literal["right", "cannot tell", "wrong"]:
+    """Say whether what was foretold is right; further off nobody can tell, as long as the intervals meet."""
     if seen.estimate and abs(predicted.estimate / seen.estimate - 1) <= CLOSE:
-        return True
+        return "right"
     ends = (predicted.low, predicted.high, seen.low, seen.high)
-    return None not in ends and predicted.low <= seen.high and seen.low <= predicted.high  # type: ignore[operator]
+    meet = None not in ends and predicted.low <= seen.high and seen.low <= predicted.high  # type: ignore[operator]
+    return "cannot tell" if meet else "wrong"
 
 
 def fits(measured: Measured, names: Sequence[str]) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def _check(what: str, measured: Measured, points: dict[str, Any]) -> dict[str, A
         "predicted_interval": plain(predicted),
         "measured": seen,
         "off": predicted.estimate / seen["estimate"] - 1 if seen["estimate"] else None,
-        "agrees": agrees(predicted, Interval(seen["estimate"], seen["low"], seen["high"])),
+        "verdict": verdict(predicted, Interval(seen["estimate"], seen["low"], seen["high"])),
     }
 
 
