@@ -20,7 +20,7 @@ setup: ## make the environment and fetch the engines, no run (PYTHON=python3.13 
 compare: setup ## measure the strategies, then table and report (SERVERS RATE BLOCKS QUICK=1 FULL=1 SEED STRATEGIES WRITES REPLICATION OUT; in containers: ENGINE=docker; what runs already: TARGET=deployment.toml)
 	@exec $(LAB) compare $(OPTIONS)
 
-failover: setup ## kill and stop servers and engines under load: what is lost, for how long (SERVERS RATE QUICK=1 SEED STRATEGIES OUT)
+failover: setup ## kill and stop servers and engines under load: what is lost, for how long (SERVERS RATE QUICK=1 SEED STRATEGIES OUT; in containers: ENGINE=docker)
 	@exec $(LAB) failover $(OPTIONS)
 
 scale: setup ## 1, 2, 4 and 8 servers: what grows, when others see a write, and, modelled, where each strategy stops (RATE QUICK=1 SEED OUT)
