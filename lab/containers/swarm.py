@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from hashlib import sha256
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ HOME = "session-lab-home"
 
 SECONDS = 300.0
 """How long all services may take until they run and are healthy, or until they are gone."""
+
+_MARK = "session-lab.gate"
+"""The label that tells how a gate was started, so that one that is right stays, with the connections through it."""
 
 _GATE_DNS = "resolver 127.0.0.11 valid=2s ipv6=off; proxy_connect_timeout 2s; proxy_timeout 1h;\n"
 _GATE_SERVER = (
@@ -195,18 +199,10 @@ class Stack:
         servers = "".join(_GATE_SERVER.format(port=port) for port in stack.ports)
         published = [word for port in stack.ports for word in ("-p", f"127.0.0.1:{port.published}:{port.target}")]
         config = f"pid /tmp/nginx.pid; error_log stderr warn; events {{}} stream {{\n{_GATE_DNS}{servers}}}\n"
-        docker("rm", "--force", self._gate)
-        docker(
-            *("run", "--detach", "--name", self._gate, "--network", f"{self.name}_outside", *published),
-            *("--restart", "unless-stopped", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108 - its own
-            *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "64m"),
-            *("--label", f"session-lab.stack={self.name}", "--env", f"GATE={config}", "--entrypoint", "sh"),
-            *(
-                stack.images[stack.ports[0].service],
-                "-c",
-                'printf %s "$GATE" > /tmp/gate.conf && exec nginx -c /tmp/gate.conf -g "daemon off;"',
-            ),
-        )
+        mark = sha256(f"{config}{published}{stack.images[stack.ports[0].service]}".encode()).hexdigest()[:16]
+        if not docker("ps", "--quiet", "--filter", f"name=^{self._gate}$", "--filter", f"label={_MARK}={mark}").strip():
+            docker("rm", "--force", self._gate)
+            self._start_gate(stack, config, published, mark)
         (gate,) = json.loads(docker("inspect", self._gate))
         bound = gate["NetworkSettings"]["Ports"]
         ports = [int(bound[f"{port.target}/tcp"][0]["HostPort"]) for port in stack.ports]
@@ -217,6 +213,19 @@ class Stack:
                 raise SwarmFailed(f"{self._gate} does not hand connections on after {GATE_SECONDS:.0f} s: {said}")
             time.sleep(0.2)
         return ports
+
+    def _start_gate(self, stack: StackFile, config: str, published: Sequence[str], mark: str) -> None:
+        docker(
+            *("run", "--detach", "--name", self._gate, "--network", f"{self.name}_outside", *published),
+            *("--restart", "unless-stopped", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108 - its own
+            *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "64m"),
+            *("--label", f"{_MARK}={mark}", "--env", f"GATE={config}", "--entrypoint", "sh"),
+            *(
+                stack.images[stack.ports[0].service],
+                "-c",
+                'printf %s "$GATE" > /tmp/gate.conf && exec nginx -c /tmp/gate.conf -g "daemon off;"',
+            ),
+        )
 
 
 def _answers(port: int) -> bool:

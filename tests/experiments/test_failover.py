@@ -67,10 +67,10 @@ def test_a_dead_server_takes_its_shoppers_sessions_along_under_sticky_and_none_u
     assert redis["sessions"]["alive"] > 0
 
 
-def test_a_rolling_restart_costs_sticky_every_session_and_redis_none(results):
-    """Whoever was bound to a server had to go elsewhere; what Redis keeps outlives every web server."""
+def test_a_rolling_restart_costs_sticky_its_sessions_and_redis_none(results):
+    """Whoever was bound to a server had to go elsewhere, unless logged out before; Redis outlives every web server."""
     sticky, redis = story(results, "sticky", "rolling-restart"), story(results, "redis", "rolling-restart")
-    assert sticky["sessions"]["lost"] == sticky["sessions"]["alive"] > 0
+    assert sticky["sessions"]["lost"] > sticky["sessions"]["alive"] / 2 > 0
     assert sticky["sessions"]["expected_share"] == 1.0
     assert redis["sessions"]["lost"] == redis["writes"]["lost"] == 0
     assert redis["sessions"]["alive"] > 0
@@ -187,8 +187,10 @@ def wait_until(condition):
 def test_ctrl_c_while_a_server_stands_still_leaves_nothing(tmp_path):
     """Status 130, one line, a folder that says so, no `latest`, and no process, the stopped one included."""
     script = (
-        "import sys; from msgspec.structs import replace; from lab.experiments.failover import experiment as f; "
+        "import signal, sys; from msgspec.structs import replace; from lab.experiments.failover import experiment as f; "
         "f.FAULTS = {'stop-server': replace(f.FAULTS['stop-server'], hold_seconds=60)}; "
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from lab.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     options = ["failover", "--quick", "--servers", "2", "--strategies", "sticky", "--out", str(tmp_path)]
