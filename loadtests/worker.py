@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 GO_SECONDS = 60.0
 """How long a worker that is ready waits for the others."""
 
+NAME_SECONDS = 20.0
+"""How long the master's name may take to be known."""
+
 PAUSE_SECONDS = 2.0
 """A worker that stays waits so long before it looks for the next master."""
 
@@ -137,16 +140,35 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def _work(host: str, port: int, arguments: argparse.Namespace) -> int:
     """Work for one master, and return the exit status."""
+    status = 0
     try:
+        _wait_for_name(host, port)
         runner = Environment().create_worker_runner(host, port)
         Worker(runner, arguments.name, _again if arguments.stay else os._exit)
         runner.greenlet.join()
     except ConnectionError:
         print(f"nobody answered at {host}:{port}: is the lab waiting there?", file=sys.stderr)  # noqa: T201
-        return 1
+        status = 1
+    except socket.gaierror as error:
+        print(f"nobody knows the address of {host} ({error.strerror}): correct --master", file=sys.stderr)  # noqa: T201
+        status = 1
     if arguments.stay:
-        _again(0)
-    return 0
+        _again(status)
+    return status
+
+
+def _wait_for_name(host: str, port: int) -> None:
+    """Wait until the host's name is known: a container's is, soon after it has started, and Locust asks only once."""
+    deadline = time.monotonic() + NAME_SECONDS
+    while True:
+        try:
+            socket.getaddrinfo(host, port)
+        except socket.gaierror:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _again(_status: int) -> NoReturn:
