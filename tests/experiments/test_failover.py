@@ -187,7 +187,8 @@ def wait_until(condition):
 def test_ctrl_c_while_a_server_stands_still_leaves_nothing(tmp_path):
     """Status 130, one line, a folder that says so, no `latest`, and no process, the stopped one included."""
     script = (
-        "import signal, sys; from msgspec.structs import replace; from lab.experiments.failover import experiment as f; "
+        "import signal, sys; from msgspec.structs import replace; "
+        "from lab.experiments.failover import experiment as f; "
         "f.FAULTS = {'stop-server': replace(f.FAULTS['stop-server'], hold_seconds=60)}; "
         # A shell that runs the tests in the background has its children ignore Ctrl-C.
         "signal.signal(signal.SIGINT, signal.default_int_handler); "
