@@ -109,6 +109,13 @@ def test_whether_carts_were_lost_is_told_both_ways(told):
     assert table.rows[0] == ("sticky", "0 of 50", "0 of 50", "0 of 50")
 
 
+def test_a_page_of_a_run_that_checks_carts_has_a_section_for_broken_ones(told):
+    """Every answer was looked at, and what was found stands there, also if it is nothing."""
+    text = page.render(told("usual"), [])
+    assert 'id="witnesses"' in text
+    assert "Every answer that showed a cart was checked. No rule was seen broken in this run." in text
+
+
 def test_the_titles_are_true_both_ways(told):
     """What moves and what stays, who is uneven, whom a new server helps."""
     usual, opposite = told.captions("usual"), told.captions("opposite")

@@ -89,6 +89,13 @@ def test_a_foretelling_that_is_too_close_to_call_is_no_success(told):
     )
 
 
+def test_a_page_of_a_run_that_checks_no_carts_says_nothing_of_broken_ones(told):
+    """That no rule was seen broken would be true, and say more than was looked at."""
+    text = page.render(told("usual"), [])
+    assert "Broken carts" not in text
+    assert "No rule was seen broken" not in text
+
+
 def test_points_without_intervals_claim_no_growth(told):
     """A run that is too short for intervals cannot tell growth from noise."""
     assert told.captions("points")["cpu-by-servers"].title.startswith("No further server clearly adds")
