@@ -211,12 +211,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="1 KB only, fewer rounds")
-    parser.add_argument("--rounds", type=int, help="how many rounds, 30 if not given")
+    parser.add_argument("--rounds", type=int, help="how many rounds, 15 if not given; docs/session-cost.md has 40")
     parser.add_argument("--slice-seconds", type=float, default=SLICE_SECONDS, help="how long a visit lasts")
     parser.add_argument("--json", type=Path, help="write every slice to this file")
     options = parser.parse_args()
     sizes_kb = SIZES_KB[:1] if options.quick else SIZES_KB
-    rounds = options.rounds or (10 if options.quick else 30)
+    rounds = options.rounds or (10 if options.quick else 15)
     with tempfile.TemporaryDirectory() as logs, Keeper(Path(logs)) as keeper:
         redis, postgresql = Redis.start(keeper), PostgreSQL.start(keeper)
         machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
