@@ -36,8 +36,7 @@ class Shoppers:
         self._tabs = {f"s{number}": requests.Session() for number in range(count)}
         for name, tab in self._tabs.items():
             tab.trust_env = False
-            tab.post(f"{url}/api/login", json={"user": name}, timeout=10).raise_for_status()
-            self._add(tab, name).raise_for_status()
+            wait_until(lambda name=name, tab=tab: self._enter(name, tab), f"{name} is in the shop")
 
     def __enter__(self):
         return self
@@ -62,7 +61,8 @@ class Shoppers:
 
     def servers(self):
         """Return the servers that answered, with everyone asking once."""
-        return {tab.get(f"{self.url}/api/cart", timeout=10).headers.get("X-Served-By") for tab in self._tabs.values()}
+        answers = [self._try(tab.get, "/api/cart") for tab in self._tabs.values()]
+        return {answer.headers.get("X-Served-By") for answer in answers if answer is not None and answer.ok}
 
     @contextmanager
     def shopping(self):
@@ -92,12 +92,23 @@ class Shoppers:
             enough.set()
             thread.join()
 
+    def _enter(self, name, tab):
+        """Log in and put something into the cart; a machine that is busy with other tests may refuse for a while."""
+        entered = self._try(tab.post, "/api/login", json={"user": name})
+        if entered is None or not entered.ok:
+            return False
+        added = self._try(tab.post, "/api/cart", json={"token": name, "product": 1, "quantity": 1})
+        return added is not None and added.ok
+
+    def _try(self, send, path, **options):
+        try:
+            return send(f"{self.url}{path}", timeout=10, **options)
+        except requests.RequestException:
+            return None
+
     def _add(self, tab, token):
         return tab.post(f"{self.url}/api/cart", json={"token": token, "product": 1, "quantity": 1}, timeout=10)
 
     def _shows(self, name):
-        try:
-            answer = self._tabs[name].get(f"{self.url}/api/cart", timeout=10)
-            return answer.ok and name in [line["token"] for line in answer.json()["cart"]]
-        except requests.RequestException:
-            return False
+        answer = self._try(self._tabs[name].get, "/api/cart")
+        return answer is not None and answer.ok and name in [line["token"] for line in answer.json()["cart"]]
