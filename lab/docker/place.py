@@ -23,7 +23,7 @@ from lab.containers.compose import BUILD_SECONDS, Compose, docker
 from lab.containers.env_file import fresh
 from lab.docker.counters import Counters
 from lab.docker.shop import ContainedShop, service_of
-from lab.docker.stores import ContainedPostgreSQL, ContainedRedis
+from lab.docker.stores import ContainedPostgreSQL, ContainedRedis, last_words
 from lab.engines.nginx import Traffic, read_access_log
 from lab.engines.ports import bound_socket
 from lab.errors import EngineFailed, LabError, PortsExhausted
@@ -162,8 +162,8 @@ class Containers:
         facts = self.compose.inspect(*self.compose.containers(all_states=True))
         ended = [fact for fact in facts if fact["RestartCount"] or fact["State"]["Status"] != "running"]
         for fact in ended:
-            name, last = fact["Name"].lstrip("/"), self.last_words(fact["Id"])
-            raise EngineFailed(f"{name} has ended while it was needed. Its last words: {last or 'none'}")
+            name, last = fact["Name"].lstrip("/"), last_words(fact["Id"])
+            raise EngineFailed(f"{name} has ended while it was needed. Its last words: {last}")
 
     def shared_containers(self) -> dict[str, tuple[str, str]]:
         """Return the containers that serve every strategy: id to name and component."""
@@ -181,10 +181,6 @@ class Containers:
     def balancer_pid(self) -> tuple[int, str]:
         """Return the balancer's process, likewise."""
         return self._pids("balancer")[0]
-
-    def last_words(self, container: str) -> str:
-        """Return the last line that a container wrote."""
-        return " ".join(docker("logs", "--tail", "1", container).split())
 
     def session_connections(self) -> dict[str, frozenset[int]]:
         """Ask PostgreSQL which connections carry sessions: address of a server to its local ports."""

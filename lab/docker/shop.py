@@ -11,6 +11,7 @@ import requests
 
 from lab.cluster import Counters
 from lab.containers.compose import docker
+from lab.docker.stores import last_words
 from lab.errors import EngineFailed, LabError, ServerFailed
 from lab.probes import traffic
 from lab.probes.containers import Use
@@ -119,7 +120,7 @@ class ContainedShop:
         for server in self.servers:
             while not self._is_ready(server):
                 if time.monotonic() > deadline:
-                    last = self._place.last_words(server.container) or "none"
+                    last = last_words(server.container)
                     text = f"{self.spec.name}: {server.name} does not serve after {READY_SECONDS:.0f} s"
                     raise ServerFailed(f"{text}. Its last words: {last}")
                 time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 START_SECONDS = 300.0
 """How long a store may take until it answers, a fresh data folder or a long log included."""
+
+
+def last_words(container: str) -> str:
+    """Return the last line that a container wrote, on whichever stream."""
+    command = ["docker", "logs", "--tail", "1", container]
+    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return " ".join(said.stdout.split()) or "none"
 
 
 class Contained:
@@ -64,7 +72,7 @@ class Contained:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if time.monotonic() > deadline:
-                last = (docker("logs", "--tail", "1", self.container).strip() or "none").splitlines()[-1]
+                last = last_words(self.container)
                 raise EngineFailed(f"{self._name} does not answer after {START_SECONDS:.0f} s. Its last words: {last}")
             time.sleep(0.1)
 
@@ -72,7 +80,7 @@ class Contained:
 def redis_answers(url: str) -> bool:
     """Whether a Redis answers, and has read its data."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0) as client:
+        with redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0) as client:
             return not client.info("persistence")["loading"]
     except redis.RedisError:
         return False
@@ -81,7 +89,7 @@ def redis_answers(url: str) -> bool:
 def postgresql_answers(url: str) -> bool:
     """Whether a PostgreSQL accepts connections."""
     try:
-        with psycopg.connect(url, connect_timeout=2):
+        with psycopg.connect(url, connect_timeout=10):
             return True
     except psycopg.Error:
         return False
