@@ -58,7 +58,7 @@ SECONDS = {
     "redis-speed": {"quick": 24, "default": 105},
     "cache": {"quick": 85, "default": 295},
 }
-"""How long each took on two cores, or should with its present sizes, for the display alone, which corrects it by what it sees."""
+"""How long each took on two cores, or should with its present size. The display corrects it by what it sees."""
 
 
 class Settings(Asked, frozen=True, kw_only=True):
