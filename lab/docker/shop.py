@@ -236,7 +236,7 @@ class ContainedShop:
         """Do nothing, likewise."""
 
     def renew(self, name: str) -> None:
-        """End a server in good order, requests under way included, and start it afresh; return when it serves.
+        """End a server in good order, requests under way included, and start it afresh; return when shoppers reach it.
 
         Raises:
             ServerFailed: it does not in time.
@@ -245,6 +245,7 @@ class ContainedShop:
         server.away = True
         docker("stop", server.container)
         self.restart(name)
+        self._wait_until_reached(name)
 
     def cut(self, name: str) -> None:
         """Cut a server off from the network: packets to and from it go nowhere, and nobody is told."""
@@ -274,6 +275,27 @@ class ContainedShop:
         if name not in named:
             raise LabError(f"{self.spec.name} has no server {name!r}; it has: {', '.join(named)}")
         return named[name]
+
+    def _wait_until_reached(self, name: str) -> None:
+        """Wait until the balancer has found a server again: it asks DNS once a second, and avoids who has just refused.
+
+        Whoever goes on to the next server before that takes the last one that the balancer knows.
+        """
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._is_served_by(name):
+            if time.monotonic() > deadline:
+                text = f"{self.spec.name}: {name} serves, but the balancer has not found it in {READY_SECONDS:.0f} s"
+                raise ServerFailed(text)
+            time.sleep(0.05)
+
+    def _is_served_by(self, name: str) -> bool:
+        with requests.Session() as nobody:
+            nobody.trust_env = False
+            try:
+                answer = nobody.get(f"{self.url}/api/cart", timeout=ANSWER_SECONDS)
+            except requests.RequestException:
+                return False
+            return answer.headers.get("X-Served-By") == name
 
     def _is_ready(self, server: ContainedServer) -> bool:
         try:
