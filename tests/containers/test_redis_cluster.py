@@ -35,9 +35,13 @@ def compose():
 @pytest.fixture
 def shoppers(compose):
     """Return a dozen shoppers of this shop."""
-    url = f"http://127.0.0.1:{compose.port('balancer-redis-cluster', 8086)}"
-    with Shoppers(url) as shoppers:
+    with Shoppers(url_of(compose)) as shoppers:
         yield shoppers
+
+
+def url_of(compose):
+    """Return where the shop is; a balancer that is started again may get another free port."""
+    return f"http://127.0.0.1:{compose.port('balancer-redis-cluster', 8086)}"
 
 
 def ask(compose, node, *words):
@@ -107,6 +111,7 @@ def test_carts_survive_a_restart_of_everything(compose, shoppers):
     """`docker compose restart`: what was confirmed is on the nodes' volumes."""
     compose.run("restart", seconds=300)
     compose.wait_until_healthy()
+    shoppers.url = url_of(compose)
     wait_until(lambda: shoppers.kept() == 12, "every cart")
 
 
