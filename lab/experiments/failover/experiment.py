@@ -81,7 +81,7 @@ class Size(msgspec.Struct, frozen=True):
 
 
 SIZES = {
-    "quick": Size(before=1.2, hold=2, after=3.2, shoppers=30, together=True),
+    "quick": Size(before=1, hold=2, after=3, shoppers=30, together=True),
     "default": Size(before=3.5, hold=3, after=7, shoppers=60, together=False),
 }
 
