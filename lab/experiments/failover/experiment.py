@@ -82,7 +82,7 @@ class Size(msgspec.Struct, frozen=True):
 
 SIZES = {
     "quick": Size(before=1, hold=2, after=3, shoppers=30, together=True),
-    "default": Size(before=3.5, hold=3, after=7, shoppers=60, together=False),
+    "default": Size(before=3, hold=3, after=6, shoppers=60, together=False),
 }
 
 
