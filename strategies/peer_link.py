@@ -126,8 +126,9 @@ class PeerLink:
         self._retry_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"link to {peer.name}", daemon=True)
 
-    def start(self) -> None:
-        """Contact the peer, and keep trying."""
+    def start(self, *, behind: bool = False) -> None:
+        """Contact the peer, and keep trying; one that is `behind` is sent everything first."""
+        self._behind = behind
         self._thread.start()
 
     def send(self, message: Outgoing) -> None:

@@ -117,8 +117,9 @@ class Peers:
     def meet(self, newcomer: Peer) -> None:
         """Tell one more peer of every change from its first greeting on. Meeting one that is known is no error.
 
-        Whoever was at the newcomer's address before is forgotten. The tables are replaced, never changed: others are
-        going through them.
+        It is sent everything that is held here, too: two servers may have served for a while without knowing of each
+        other. Whoever was at the newcomer's address before is forgotten. The tables are replaced, never changed: others
+        are going through them.
         """
         with self._meeting:
             if newcomer.name in self._links or newcomer.name == self._settings.server:
@@ -129,7 +130,7 @@ class Peers:
             asker = PeerClient(newcomer, self._settings.peer_secret, self._ask_seconds)
             self._askers = {**self._askers, newcomer.name: asker}
             self._links = {**self._links, newcomer.name: link}
-        link.start()
+        link.start(behind=True)
 
     def forget(self, name: str) -> None:
         """Tell a peer nothing any more, as it is gone for good. Forgetting one that is not known is no error."""

@@ -322,6 +322,20 @@ def test_meeting_a_server_twice_or_oneself_changes_nothing():
         assert cluster.stores[0]._peers._links == before
 
 
+def test_servers_that_meet_late_hear_of_what_was_saved_before():
+    """One that was forgotten, or found by the other alone, serves meanwhile; when they meet, both hold the same."""
+    with Cluster(2) as cluster:
+        first, second = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        first.forget("web-2")
+        first.save("h", Changes(set={"meanwhile": b"1"}))
+        assert "meanwhile" not in second.load("h").fields
+        first.meet(cluster.peers[1])
+        wait_until(lambda: same(first, second))
+        assert "meanwhile" in second.load("h").fields
+
+
 def test_another_server_at_a_known_address_takes_its_place():
     """Whoever was there before is forgotten: it can never be reached again, and would be told everything twice."""
     with Cluster(3) as cluster:
