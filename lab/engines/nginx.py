@@ -197,7 +197,7 @@ class Nginx(Engine):
             settings(port=port).write()
             return launch()
 
-        process, port = on_free_port("nginx", launch_on, lambda process, _: _is_ready(folder, process.pid))
+        process, port = on_free_port("nginx", launch_on, lambda process, _: _is_ready(folder, process))
         return cls(settings(port=port), process, launch, version_of(program, "-v"))
 
     @property
@@ -306,7 +306,7 @@ class Nginx(Engine):
             raise process.failure("nginx ended while it took a new configuration")
 
     def _is_up(self, process: Process) -> bool:
-        return _is_ready(self._settings.folder, process.pid)
+        return _is_ready(self._settings.folder, process)
 
 
 def read_access_log(path: Path, *, server_name: str | None = None) -> Traffic:
@@ -338,10 +338,13 @@ def _prepare(folder: Path, static: Path) -> Path:
     return folder
 
 
-def _is_ready(folder: Path, pid: int) -> bool:
-    """Whether this very process listens: it writes its pid file after it has bound its port."""
+def _is_ready(folder: Path, process: Process) -> bool:
+    """Whether this very process listens and has a worker: before that it does not hear of a new configuration.
+
+    It writes its pid file when it has bound its port, and starts its worker, with the configuration as it was, later.
+    """
     with suppress(FileNotFoundError):
-        return (folder / "nginx.pid").read_text().strip() == str(pid)
+        return (folder / "nginx.pid").read_text().strip() == str(process.pid) and len(process.pids()) > 1
     return False
 
 

@@ -278,6 +278,14 @@ def test_a_balancer_that_cannot_change_says_so(balancer, backends):
     assert set(names(balancer.url, 4)) == {"web-2", "web-3"}
 
 
+def test_a_balancer_is_up_once_it_has_a_worker(own_keeper, balancer):
+    """One that has written its pid file, and no more, would go on by the configuration it is told to change."""
+    master = own_keeper.launch("master", ["/bin/sh", "-c", "echo $$ >nginx/nginx.pid; exec sleep 60"])
+    pid_file = own_keeper.folder / "nginx" / "nginx.pid"
+    assert master.wait_until(lambda: pid_file.read_text().strip() == str(master.pid))
+    assert not balancer._is_up(master)
+
+
 def test_nothing_listens_beyond_loopback(balancer):
     """No other machine reaches the balancer."""
     sockets = psutil.Process(balancer.pid).net_connections("all")
