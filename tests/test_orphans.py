@@ -182,6 +182,30 @@ def test_a_paused_web_server_outlives_neither_the_fork_server_nor_the_lab(start)
     assert lab.is_gone(), lab.survivors()
 
 
+def test_paused_postgresql_processes_outlive_neither_their_mother_nor_the_lab(start):
+    """Each leads a group of its own; frozen, it does not hear that its mother is gone. It is known by its folder."""
+    lab = start("paused")
+    lab.wait_until_up()
+    family = [one for one in lab.survivors() if one.name() == "postgres"]
+    mother = next(one for one in family if one.parent() not in family)
+    children = [one for one in family if one != mother]
+    if sys.platform != "linux" or not _can_see_the_folder_of(children[0]):
+        pytest.skip("where PostgreSQL's processes work cannot be seen on this system")
+    mother.kill()
+    while mother.status() != psutil.STATUS_ZOMBIE:  # the lab stands still, and takes no note of it
+        time.sleep(0.01)
+    assert {one.status() for one in children} == {psutil.STATUS_STOPPED}
+    lab.process.kill()
+    assert psutil.wait_procs(children, timeout=GONE_SECONDS)[1] == []
+    assert lab.is_gone(), lab.survivors()
+
+
+def _can_see_the_folder_of(process):
+    with contextlib.suppress(psutil.AccessDenied):
+        return bool(process.cwd())
+    return False
+
+
 ORPHAN = ["/bin/sh", "-c", "sleep 60 & echo $!; wait"]
 
 

@@ -138,6 +138,19 @@ def _orphans(roots: set[int], now: dict[int, Seen]) -> dict[int, int]:
     return {pid: seen.group for pid, seen in now.items() if seen.group in roots and seen.group not in now}
 
 
+def _inhabitants(folder: str, now: dict[int, Seen]) -> dict[int, str]:
+    """Return what works in the lab's folder: process id to birth. Nothing where there is no /proc.
+
+    A PostgreSQL process leads a group of its own. Paused, and with its parent killed, it is known by its folder alone.
+    """
+    inhabitants = {}
+    for pid, seen in now.items():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder):
+                inhabitants[pid] = seen.birth
+    return inhabitants
+
+
 def _alive(births: dict[int, str], now: dict[int, Seen]) -> list[int]:
     return [pid for pid, birth in births.items() if pid in now and now[pid].birth == birth]
 
@@ -165,8 +178,9 @@ def main(folder: str) -> None:
     family = _family(set(left), now)
     for pid, signum in left.items():
         _send([pid], signum)
-    _send(family, signal.SIGCONT)  # a paused process would not hear its signal
-    _wait(family)
+    inhabitants = _inhabitants(folder, now)  # not to be killed: it may be somebody's shell
+    _send({*family, *inhabitants}, signal.SIGCONT)  # a paused process hears no signal, and not that its parent is gone
+    _wait(family | inhabitants)
     _send(_alive(family, processes()), signal.SIGKILL)
     _wait(family)
     shutil.rmtree(folder, ignore_errors=True)
