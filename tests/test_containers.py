@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,28 @@ def test_the_compose_file_insists_on_every_secret():
     for name in env_file.NAMES:
         assert f"${{{name}:?is not set - run make .env}}" in COMPOSE
         assert not re.search(rf"(?<!\$)\$\{{{name}(:-|\}})", COMPOSE)
+
+
+@pytest.mark.parametrize("words", [("docker", "compose"), ("docker-compose",)], ids=" ".join)
+def test_every_compose_that_is_here_reads_the_files(words):
+    """Compose 2 refuses what 1.29 takes, and the other way round. This asks no engine."""
+    if (
+        shutil.which(words[0]) is None
+        or subprocess.run([*words, "version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip(f"no `{' '.join(words)}` on this machine")
+    for overlay in ([], ["containers/measure.yml"], ["containers/load.yml"], ["containers/swarm.yml"]):
+        files = ["docker-compose.yml", *overlay]
+        unset = re.findall(r"\$\{(\w+)\}", (ROOT / files[-1]).read_text(encoding="utf-8"))
+        done = subprocess.run(
+            [*words, *(word for file in files for word in ("--file", file)), "--profile", "load", "config", "--quiet"],
+            cwd=ROOT,
+            env=os.environ | env_file.fresh() | dict.fromkeys(unset, "20000"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (overlay, done.stderr)
 
 
 def directives(config, skip):

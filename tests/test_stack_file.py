@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.containers.stack_file import Port, for_swarm
+from lab.containers.stack_file import LIMITS, Port, for_swarm
 from lab.errors import LabError
 
 OLD = """\
@@ -34,18 +34,16 @@ services:
     - python
     - -c
     - "import ports: x"
+    cpus: 0.5
     depends_on:
       redis:
         condition: service_healthy
     deploy:
       replicas: 2
-      resources:
-        limits:
-          cpus: 0.5
-          memory: 256M
     environment:
       PASSWORD: a: b$$c
     image: session-lab
+    mem_limit: 256M
     pids_limit: 64
     tmpfs:
     - /tmp
@@ -88,17 +86,15 @@ services:
     build:
       context: /home/me/lab
       dockerfile: Dockerfile
+    cpus: 0.5
     depends_on:
       redis:
         condition: service_healthy
         required: true
     deploy:
       replicas: 2
-      resources:
-        limits:
-          cpus: 0.5
-          memory: "268435456"
     image: session-lab
+    mem_limit: "268435456"
     pids_limit: 64
     tmpfs:
       - /tmp
@@ -147,18 +143,23 @@ def test_nothing_is_published_unless_asked_for(config):
     assert "127.0.0.1" not in opened
 
 
-@pytest.mark.parametrize("config", [OLD, NEW], ids=["1.29", "2"])
-def test_a_part_of_a_processor_is_text(config):
-    """Version 3 takes no number there; Compose writes one."""
-    assert '          cpus: "0.5"\n' in for_swarm(config).text
-
-
-@pytest.mark.parametrize("config", [OLD, NEW], ids=["1.29", "2"])
-def test_the_limit_of_processes_stands_beside_the_others(config):
-    """Version 3 has it there; left out, nothing would limit them."""
+@pytest.mark.parametrize(("config", "memory"), [(OLD, "256M"), (NEW, "268435456")], ids=["1.29", "2"])
+def test_limits_stand_where_swarm_looks_for_them(config, memory):
+    """Left where Compose has them, nothing would limit a task; and processors and memory are text there."""
     text = for_swarm(config).text
-    assert "pids_limit" not in text
-    assert text.split("        limits:\n")[1].splitlines()[2] == "          pids: 64"
+    assert not [key for key in LIMITS if f"    {key}: " in text.replace("          cpus: ", "")]
+    limits = (
+        f'      resources:\n        limits:\n          cpus: "0.5"\n          memory: "{memory}"\n          pids: 64\n'
+    )
+    assert f"    deploy:\n      replicas: 2\n{limits}" in text
+
+
+def test_limits_join_what_a_service_has_there_already():
+    """An overlay of somebody's own may say more about resources."""
+    reserved = "      replicas: 2\n      resources:\n        reservations:\n          memory: 64M\n"
+    text = for_swarm(OLD.replace("      replicas: 2\n", reserved)).text
+    assert text.count("      resources:\n") == 1
+    assert '          memory: 64M\n        limits:\n          cpus: "0.5"\n' in text
 
 
 @pytest.mark.parametrize("config", [OLD, NEW], ids=["1.29", "2"])

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 VERSION = "3.9"
 """Of the format: what Docker reads from 20.10 on, the first whose services can limit their processes."""
 
+LIMITS = {"cpus": "cpus", "mem_limit": "memory", "pids_limit": "pids"}
+"""What a service may use at most: in Compose's words, and in those of `deploy.resources.limits`, where Swarm looks."""
+
 REFUSED = frozenset(
-    {"build", "container_name", "depends_on", "pids_limit", "profiles", "pull_policy", "restart", "scale", "tmpfs"}
+    {"build", "container_name", "depends_on", "profiles", "pull_policy", "restart", "scale", "tmpfs", *LIMITS}
 )
 """What stands in a service and means nothing to Swarm: it starts all at once, restarts by `deploy.restart_policy`, and
 builds no images. `security_opt` is left in, for Docker to say that it ignores it."""
@@ -114,7 +117,7 @@ def for_swarm(config: str, *, profiles: Collection[str] = (), publish: bool = Fa
     built = tuple(sorted({images[service.key] for service in services if service.find("build")}))
     top["services"].below = services
     for service in services:
-        _move_limit(service)
+        _move_limits(service)
         _move_tmpfs(service)
         kept = (_readable(block) for block in service.below if _is_kept(block, publish=publish))
         service.below = [block for block in kept if block]
@@ -163,11 +166,28 @@ def _ports(service: _Block) -> Iterable[Port]:
             yield Port(service.key, int(long["published"]), int(long["target"]))
 
 
-def _move_limit(service: _Block) -> None:
-    """Put the limit of processes where version 3 has it: beside those of processors and memory."""
-    pids, limits = service.find("pids_limit"), service.find("deploy", "resources", "limits")
-    if pids and limits:
-        limits.below.append(_Block(f"          pids: {pids.value}"))
+def _move_limits(service: _Block) -> None:
+    """Put limits where version 3 has them, as the text that it wants of memory and processors."""
+    given = {word: block.value for key, word in LIMITS.items() if (block := service.find(key))}
+    if not given:
+        return
+    place = service
+    for depth, key in enumerate(("deploy", "resources", "limits"), start=2):
+        place = _beneath(place, key, depth)
+    indent = "  " * 5
+    place.below += [
+        _Block(f"{indent}{word}: {value}" if word == "pids" else f'{indent}{word}: "{value}"')
+        for word, value in given.items()
+    ]
+
+
+def _beneath(block: _Block, key: str, depth: int) -> _Block:
+    """Return the block of this key beneath another one, made if it is not there."""
+    found = block.find(key)
+    if found is None:
+        found = _Block(f"{'  ' * depth}{key}:")
+        block.below.append(found)
+    return found
 
 
 def _move_tmpfs(service: _Block) -> None:
