@@ -292,7 +292,8 @@ def _expected(shoppers: int, servers: int) -> dict[str, Any]:
     rng = np.random.default_rng([statistics.SEED, shoppers, servers])
     shares, places = zipf(shoppers), np.arange(shoppers) % servers
     drawn = [
-        np.bincount(places, weights=rng.permutation(shares), minlength=servers).max() * servers for _ in range(_DRAWS)
+        float(np.max(np.bincount(places, weights=rng.permutation(shares), minlength=servers))) * servers
+        for _ in range(_DRAWS)
     ]
     low, high = np.quantile(drawn, [0.05, 0.95])
     return {"shoppers": shoppers, "mean": float(np.mean(drawn)), "p5": float(low), "p95": float(high)}

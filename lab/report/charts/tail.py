@@ -100,8 +100,8 @@ def _line(axes: Axes, name: str, values: NDArray[np.float64], blocks: NDArray[np
     at = [p for p in _BANDS if 1 / (1 - p) <= most]
     found = [pooled_quantile(values, blocks, p) for p in at]
     if found[0].low is not None:
-        low, high = [one.low for one in found], [one.high for one in found]
-        axes.fill_between([1 / (1 - p) for p in at], low, high, color=look.colour, alpha=0.13, lw=0)  # type: ignore[arg-type]
+        low, high = np.array([(one.low, one.high) for one in found], dtype=float).T
+        axes.fill_between([1 / (1 - p) for p in at], low, high, color=look.colour, alpha=0.13, lw=0)
     axes.plot(x[-1], y[-1], look.marker, color=look.colour, ms=8)
     return float(x[-1]), float(y[-1])
 
