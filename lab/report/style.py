@@ -103,6 +103,12 @@ LOOKS = {
 }
 
 
+WITH, WITHOUT = "#7A5195", "#7B8794"
+"""Of a thing that is no strategy, and of its absence."""
+
+COMPONENTS = {"servers": "#46597A", "balancer": "#E69F00", "generator": "#7A5195", "others": "#BFC7CE"}
+"""Of what takes CPU time beside the engines, in none of the strategies' colours."""
+
 MODELLED = (0, (5, 2.5))
 """The dashes of whatever was not measured."""
 

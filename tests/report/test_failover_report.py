@@ -154,11 +154,20 @@ class TestTitles:
         """Not the control, which always does."""
 
         def told(before, after):
-            answers = {"before": {"wrong": before}, "during": {"wrong": after}, "after": {"wrong": 0}}
+            answers = {"before": {"wrong": before, "views": 20}, "during": {"wrong": after, "views": 20}}
+            answers["after"] = {"wrong": 0, "views": 20}
             return {"failures": {"requests": 9, "failed": 0, "by_cause": {"origin": 0}}, "answers": answers}
 
-        title = drawn.timeline_title("it", {"isolated": told(5, 5), "sticky": told(0, 5), "redis": told(0, 0)})
+        title = drawn.timeline_title("it", {"isolated": told(0, 9), "sticky": told(0, 9), "redis": told(0, 0)})
         assert title.endswith("; sticky began to show wrong carts")
+        chance = drawn.timeline_title("it", {"sticky": told(0, 3), "redis": told(1, 9)})
+        assert "wrong carts" not in chance, "three of sixty views may fall after the stroke by chance"
+
+    def test_timeline_of_a_single_strategy_speaks_of_no_other(self):
+        """There is no elsewhere."""
+        answers = {window: {"views": 9, "wrong": 0} for window in ("before", "during", "after")}
+        story = {"failures": {"requests": 200, "failed": 50, "by_cause": {"origin": 0}}, "answers": answers}
+        assert drawn.timeline_title("it", {"redis": story}) == "It: 25 % of the requests failed under redis"
 
     def test_recovery(self):
         """Who failed for how long; those who did not recover come first; or nobody failed."""
@@ -168,6 +177,11 @@ class TestTitles:
         assert drawn.recovery_title(some) == (
             "Redis killed: failures for 2.0 s under redis; "
             "PostgreSQL killed: failures for 2.5 to 3.0 s under every strategy"
+        )
+        moment = {"kill-server": {"redis": 0.02, "sticky": 0.0, "database": 1.0}}
+        assert (
+            drawn.recovery_title(moment)
+            == "Server killed: failures for less than 0.1 to 1.0 s under redis and database"
         )
         assert drawn.recovery_title({"kill-redis": {"redis": None, "sticky": 0.0}}).startswith("Redis (Redis killed): ")
 

@@ -62,7 +62,9 @@ def _searched(axes: Axes, arm: str, points: Sequence[Mapping[str, Any]], found: 
     axes.grid(axis="y")
     axes.set_ylabel("95th percentile (ms)", size=9.5)
     bound = "" if one["bound"] == "between" else f"{one['bound']} "
-    axes.set_title(f"{arm}: {bound}{interval(one, 0)} reads/s", size=10.5, weight="bold", color=colour)
+    axes.set_title(
+        f"{arm}: {bound}{interval(one, 0)} reads/s", size=10.5, weight="bold", color=style.Look(colour, "", "").ink
+    )
 
 
 def capacity_title(found: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lab.report import style
 from lab.report.cache import WITH, WITHOUT
 
 if TYPE_CHECKING:
@@ -11,12 +12,12 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-BEFORE, AFTER = "#0072B2", "#D55E00"
+BEFORE, AFTER = style.WITHOUT, style.WITH
 """Colours of a shop without a cache and of one with it."""
 
 COLOURS = {WITHOUT: BEFORE, WITH: AFTER}
 
-SHADES = ("#0072B2", "#009E73", "#CC79A7", "#D55E00")
+SHADES = tuple(style.shade(AFTER, strength) for strength in (0.4, 0.7, 1.0, 0.85))
 MARKERS = "osD^"
 
 _ENDS = ("estimate", "low", "high")

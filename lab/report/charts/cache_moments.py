@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 
 from lab.report import style
 from lab.report.cache import WITH, WITHOUT, share
+from lab.report.charts.cache_marks import AFTER, BEFORE
 from lab.report.charts.chart import Caption, NothingToDraw
 from lab.report.words import number, percent, sentence
 
@@ -95,7 +96,7 @@ def draw_outage(run: Run, figure: Figure) -> Caption:
         why = run.get("cache", "left_out", "the death of the origin")
         raise NothingToDraw(f"The origin was not killed{f': {why}' if why else ''}.")
     panels = figure.subplots(len(arms), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    kinds = {"cache": "#D55E00", "origin": "#0072B2", "late": style.shade("#0072B2", 0.35), "failed": style.INK}
+    kinds = {"cache": AFTER, "origin": BEFORE, "late": style.shade(BEFORE, 0.45), "failed": style.BAD}
     for axes, (arm, one) in zip(panels, arms.items(), strict=True):
         _columns(axes, one["timeline"], kinds, found)
         axes.set_title(arm, size=10.5, weight="bold")

@@ -266,12 +266,12 @@ def latency_title(every: Sequence[Point]) -> str:
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 _PARTS = {
-    "servers": ("web servers", "#0072B2"),
-    "postgresql": ("PostgreSQL with the report", "#009E73"),
-    "redis": ("Redis", "#CC79A7"),
-    "balancer": ("balancer", "#E69F00"),
-    "load generator": ("load generator", "#8D99A3"),
-    "rest of the machine": ("everything else", "#D5DADF"),
+    "servers": ("web servers", style.COMPONENTS["servers"]),
+    "postgresql": ("PostgreSQL with the report", style.LOOKS["database"].colour),
+    "redis": ("Redis", style.LOOKS["redis"].colour),
+    "balancer": ("balancer", style.COMPONENTS["balancer"]),
+    "load generator": ("load generator", style.COMPONENTS["generator"]),
+    "rest of the machine": ("everything else", style.COMPONENTS["others"]),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,10 @@ _PANEL_TITLES = {
     "kill-postgresql": "PostgreSQL killed",
     "fill-redis": "Redis full",
 }
+_CONTROL = "isolated"
+"""Shows wrong carts with a fault and without one."""
+_CHANCE = 0.05
+"""Less likely than this is no chance."""
 _CAUSES = ("server", "store", "origin", "error")
 _WINDOWS = ("before", "during", "after")
 
@@ -64,7 +69,9 @@ def _panels(figure: Figure, told: Stories, arms: list[str]) -> dict[str, Axes]:
     """Make a panel per fault, side by side, with a row per arm."""
     panels = figure.subplots(1, len(told), sharey=True, squeeze=False)[0]
     for axes, fault in zip(panels, told, strict=True):
-        axes.set_title(_PANEL_TITLES[fault], size=10.5 if len(told) < _NARROW else 8.8, weight="bold")
+        narrow = len(told) >= _NARROW
+        words = _PANEL_TITLES[fault].replace(" ", "\n", 1) if narrow else _PANEL_TITLES[fault]
+        axes.set_title(words, size=9.5 if narrow else 10.5, weight="bold")
         axes.grid(axis="x")
     style.rows(panels[0], arms, arms)
     panels[0].tick_params(axis="y", labelsize=10.5)
@@ -261,22 +268,25 @@ def _share(story: dict[str, Any]) -> float:
     return float(failed / failures["requests"]) if failures["requests"] else 0.0
 
 
+def _began(answers: Mapping[str, Mapping[str, int]]) -> bool:
+    """Say whether wrong carts began with the fault, rather than fell there by chance (a hypergeometric test)."""
+    before, later = answers["before"], [answers[window] for window in ("during", "after")]
+    wrong, views = (sum(one[key] for one in later) for key in ("wrong", "views"))
+    return not before["wrong"] and comb(views, wrong) < _CHANCE * comb(views + before["views"], wrong)
+
+
 def timeline_title(what: str, found: Mapping[str, dict[str, Any]]) -> str:
-    """Say under which strategies requests failed, and under which wrong carts were shown though none failed before."""
+    """Say under which strategies requests failed, and under which wrong carts began with the fault."""
     shares = {arm: _share(story) for arm, story in found.items()}
     hit = sorted((arm for arm, share in shares.items() if share), key=lambda arm: -shares[arm])
-    wrong = [
-        arm
-        for arm, story in found.items()
-        if any(story["answers"][window]["wrong"] for window in ("during", "after"))
-        and not story["answers"]["before"]["wrong"]
-    ]
+    wrong = [arm for arm, story in found.items() if arm != _CONTROL and _began(story["answers"])]
     origin = [arm for arm, story in found.items() if story["failures"]["by_cause"]["origin"]]
     besides = " besides those for the catalogue" if origin else ""
+    elsewhere = ", none elsewhere" if len(found) > 1 else ""
     if not hit:
         text = f"no request failed under any strategy{besides}"
     elif len(hit) == 1:
-        text = f"{percent(shares[hit[0]])} of the requests failed under {hit[0]}, none elsewhere{besides}"
+        text = f"{percent(shares[hit[0]])} of the requests failed under {hit[0]}{elsewhere}{besides}"
     else:
         least = min(shares, key=lambda arm: shares[arm])
         low = percent(shares[least]) if shares[least] else "none"
@@ -293,9 +303,7 @@ def draw_recovery(run: Run, figure: Figure) -> Caption:
     """Draw how long requests failed after each fault, against when it was repaired."""
     told = _all(run)
     arms = [arm for arm in ordered(run.results) if any(arm in found for found in told.values())]
-    longest = max(
-        story["load_seconds"] - story["struck_seconds"] for found in told.values() for story in found.values()
-    )
+    longest = max(_reach(story) for found in told.values() for story in found.values())
     for fault, axes in _panels(figure, told, arms).items():
         _durations(axes, arms, told[fault], longest)
     seconds = {
@@ -314,6 +322,12 @@ def draw_recovery(run: Run, figure: Figure) -> Caption:
     )
 
 
+def _reach(story: Mapping[str, Any]) -> float:
+    """Return how far a row reaches: to the end of the load, of what failed, or to the repair."""
+    loaded = story["load_seconds"] - story["struck_seconds"]
+    return float(max(loaded, story["recovery"]["seconds"] or 0.0, story["lasted_seconds"]))
+
+
 def _durations(axes: Axes, arms: list[str], found: Mapping[str, dict[str, Any]], longest: float) -> None:
     for arm, story in found.items():
         row, look, seconds = arms.index(arm), style.look(arm), story["recovery"]["seconds"]
@@ -323,10 +337,17 @@ def _durations(axes: Axes, arms: list[str], found: Mapping[str, dict[str, Any]],
             axes.plot(longest, row, ">", color=look.ink, ms=9, clip_on=False)
         else:
             doubt = "" if story["recovery"]["recovered"] else " ?"
-            text = f" {seconds:.1f}{doubt}" if seconds else " 0"
-            axes.text(seconds, row, text, va="center", size=9, color=look.ink, path_effects=style.HALO, zorder=4)
-    axes.set_xlim(0, longest * 1.08)
+            tick = story["lasted_seconds"]
+            beside = tick if 0 <= tick - seconds < 0.25 * longest and seconds else seconds
+            text = f"{_short_seconds(seconds)}{doubt}" if seconds else "0"
+            axes.annotate(text, (beside, row), (4, 0), textcoords="offset points", va="center", size=9,
+                          color=look.ink, path_effects=style.HALO, zorder=4)  # fmt: skip
+    axes.set_xlim(0, longest * 1.4)
     axes.set_xlabel("seconds", size=9.5)
+
+
+def _short_seconds(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds >= 0.05 else "<0.1"  # noqa: PLR2004 - what rounds to nothing is not nothing
 
 
 def _duration(story: dict[str, Any] | None) -> str:
@@ -359,7 +380,8 @@ def _who_failed(what: str, found: Mapping[str, float | None]) -> str | None:
     if not failed:
         return None
     low, high = min(failed.values()), max(failed.values())
-    reach = f"{high:.1f} s" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} to {high:.1f} s"
+    ends = list(dict.fromkeys((_short_seconds(low), _short_seconds(high))))
+    reach = f"{' to '.join(ends)} s".replace("<", "less than ", 1)
     who = "under every strategy" if len(failed) == len(found) > 1 else f"under {listed(list(failed))}"
     return f"{what}: failures for {reach} {who}"
 

@@ -39,8 +39,8 @@ Means = dict[str, dict[str, dict[int, dict[str, Any]]]]
 """Operation to strategy to size to mean time with its interval, in ms."""
 
 _COMMANDS = {
-    "GET": ("#0072B2", "o", "GET"),
-    "SET": ("#D55E00", "s", "SET"),
+    "GET": (style.WITH, "o", "GET"),
+    "SET": ("#E69F00", "s", "SET"),
     "SET, no log": ("#8A6D00", "^", "SET without its log"),
 }
 _WAYS = {"one value": ("#6B7280", "one value"), "native types": (style.LOOKS["redis"].colour, "native types")}

@@ -270,11 +270,11 @@ def _stack(axes: Axes, row: int, shares: Mapping[str, float]) -> None:
 
 
 _FILLS = {
-    "servers": ("#3B6EA5", ""),
-    "store": ("#009E73", "////"),
-    "balancer": ("#E69F00", ""),
-    "generator": ("#7A5195", "\\\\\\\\"),
-    "others": ("#9AA5AE", ""),
+    "servers": (style.COMPONENTS["servers"], ""),
+    "store": (style.LOOKS["database"].colour, "////"),
+    "balancer": (style.COMPONENTS["balancer"], ""),
+    "generator": (style.COMPONENTS["generator"], "\\\\\\\\"),
+    "others": (style.COMPONENTS["others"], ""),
     "idle": ("#F3F5F6", ""),
 }
 
