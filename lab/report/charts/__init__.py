@@ -9,7 +9,7 @@ import matplotlib as mpl
 import msgspec
 from matplotlib.figure import Figure
 
-from lab.report import style
+from lab.report import crew, style
 from lab.report.charts import (
     cache,
     consistency,
@@ -91,15 +91,23 @@ class Drawn(msgspec.Struct, frozen=True):
     missing: str | None = None
 
 
+FOLDER = "charts"
+"""In a run's folder: where its charts lie."""
+
 CAPTIONS = "captions.json"
 """Beside the charts: the words around each, for a page that shows them without drawing them again."""
 
 
 def draw_all(run: Run) -> list[Drawn]:
-    """Draw every chart into `<run>/charts/` as SVG and as 1920 by 1080 PNG."""
-    folder = run.folder / "charts"
+    """Draw every chart into `<run>/charts/` as SVG and as 1920 by 1080 PNG, from the run's files, on several CPUs."""
+    folder = run.folder / FOLDER
     folder.mkdir(exist_ok=True)
-    drawn = [draw_one(run, name, folder) for name in charts_of(run)]
+    names = list(charts_of(run))
+    with crew.hired(run.folder, names) as helpers:
+        mine = [draw_one(run, names[number], folder) for number in helpers.turns()]
+        theirs = [_with_picture(msgspec.json.decode(line, type=Drawn), folder) for line in helpers.told()]
+    known = {chart.name: chart for chart in (*mine, *theirs)}
+    drawn = [known[name] if name in known else draw_one(run, name, folder) for name in names]
     words = [msgspec.structs.replace(chart, svg=b"") for chart in drawn]
     (folder / CAPTIONS).write_bytes(msgspec.json.format(msgspec.json.encode(words), indent=1))
     return drawn
@@ -107,15 +115,18 @@ def draw_all(run: Run) -> list[Drawn]:
 
 def drawn_before(run: Run) -> list[Drawn]:
     """Return a run's charts as `draw_all` left them; draw them where it has not been done, or not wholly."""
-    folder = run.folder / "charts"
+    folder = run.folder / FOLDER
     try:
         words = msgspec.json.decode((folder / CAPTIONS).read_bytes(), type=list[Drawn])
-        return [
-            msgspec.structs.replace(chart, svg=(folder / f"{chart.name}.svg").read_bytes()) if chart.caption else chart
-            for chart in words
-        ]
+        return [_with_picture(chart, folder) for chart in words]
     except (OSError, msgspec.DecodeError):
         return draw_all(run)
+
+
+def _with_picture(chart: Drawn, folder: Path) -> Drawn:
+    """Return a chart whose words alone are known with the picture that lies in the folder."""
+    svg = (folder / f"{chart.name}.svg").read_bytes() if chart.caption else b""
+    return msgspec.structs.replace(chart, svg=svg)
 
 
 def draw_one(run: Run, name: str, folder: Path) -> Drawn:
