@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lab.probes.containers import Use
     from loadtests.recorder import Operation
 
-__all__ = ["SAME_LIMIT", "assemble", "is_failed"]
+__all__ = ["SAME_LIMIT", "assemble", "given_up", "is_failed"]
 
 SAME_LIMIT = 0.10
 """The run is not valid when the median of same against same is further than this from 1."""
@@ -63,7 +64,7 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
         left_out=measured.arms.left_out,
     )
     results |= {
-        "validity": _validity(measured, columns),
+        "validity": _validity(measured, columns, given_up(by_arm)),
         "strategies": {name: _strategy(name, measured, columns, by_arm) for name in chosen.strategies},
         "arms": {
             spec.name: _untimed_arm(spec.name, measured, by_arm)
@@ -81,11 +82,26 @@ def _samples(measured: Measured, control: Sequence[Operation]) -> samples.Sample
     return columns_of(rows, measured.pace)
 
 
-def _validity(measured: Measured, columns: samples.Samples) -> dict[str, Any]:
+def given_up(by_arm: Mapping[str, Sequence[Operation]]) -> list[str]:
+    """Say where the balancer gave up on a server: so busy a machine breaks promises that the strategy keeps."""
+    counts = {arm: sum(o.status == HTTPStatus.GATEWAY_TIMEOUT for o in by_arm[arm]) for arm in by_arm}
+    return [
+        f"{arm}: servers that did not answer in time ({count} × 504) were left out by the balancer for a moment"
+        f"{_loss(by_arm[arm][0].strategy)}: the machine was too busy"
+        for arm, count in counts.items()
+        if count
+    ]
+
+
+def _loss(strategy: str) -> str:
+    return ", so that shoppers bound to them lost their carts" if find(strategy).balancer == "affinity" else ""
+
+
+def _validity(measured: Measured, columns: samples.Samples, given_up: list[str]) -> dict[str, Any]:
     late = columns.lateness_ms[np.isfinite(columns.lateness_ms) & (columns.block >= 0)]
     same: dict[str, Any] = statistics.latency(columns, BASELINE, BASELINE).latency_ratio or {}
     same_against_same = {name: _without_verdict(interval) for name, interval in same.items()}
-    warnings = list(measured.timed.warnings)
+    warnings = given_up + measured.timed.warnings
     lateness = {"p50": float(np.quantile(late, 0.5)), "p99": float(np.quantile(late, 0.99))} if len(late) else {}
     off = abs(same["p50"]["estimate"] - 1) if "p50" in same else 0.0
     if off > SAME_LIMIT:
