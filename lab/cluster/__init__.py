@@ -1,7 +1,8 @@
 """The lab, and the clusters in it: N servers of one strategy, wired to engines and a balancer."""
 
-from lab.cluster.cluster import Cluster, Counters, Server
+from lab.cluster.cluster import Cluster
 from lab.cluster.lab import Lab
+from lab.cluster.server import Counters, Server
 from lab.cluster.spec import ClusterSpec, Commit
 from lab.engines.redis import Promise
 

@@ -65,9 +65,9 @@ def test_sessions_may_be_less_durable_than_the_shops_orders(tmp_path, commit, pe
         tables = dict(connection.execute("SELECT relname, relpersistence::text FROM pg_class WHERE relkind = 'r'"))
         assert tables[cluster.namespace] == persistence
         assert tables["orders"] == tables["order_items"] == "p"
-        options = cluster._of_sessions().get("options")
+        options = cluster._wiring.of_sessions().get("options")
         assert options == ("-c synchronous_commit=off" if commit == "off" else None)
-        with psycopg.connect(lab.postgresql.url, **cluster._of_sessions()) as own:
+        with psycopg.connect(lab.postgresql.url, **cluster._wiring.of_sessions()) as own:
             assert own.execute("SHOW synchronous_commit").fetchone() == ("off" if commit == "off" else "on",)
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sessions'"
         assert connection.execute(sessions).fetchone() != (0,)
