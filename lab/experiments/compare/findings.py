@@ -86,7 +86,7 @@ def given_up(by_arm: Mapping[str, Sequence[Operation]]) -> list[str]:
     """Say where the balancer gave up on a server: so busy a machine breaks promises that the strategy keeps."""
     counts = {arm: sum(o.status == HTTPStatus.GATEWAY_TIMEOUT for o in by_arm[arm]) for arm in by_arm}
     return [
-        f"{arm}: servers that did not answer in time ({count} × 504) were left out by the balancer for a moment"
+        f"{arm}: servers that did not answer in time (504, {count}x) were left out by the balancer for a moment"
         f"{_loss(by_arm[arm][0].strategy)}: the machine was too busy"
         for arm, count in counts.items()
         if count
