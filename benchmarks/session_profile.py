@@ -47,9 +47,11 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("parse the browser's cookies", "sansio/request.py", ("cookies",)),
-    Part("check or make signature and hash", "session_interface.py", ("_read_cookie", "_matches", "_write_cookie")),
-    Part("Vary", "session_interface.py", ("_vary_by_cookie",)),
+    Part("find the cookie among the browser's", "strategies/cookies.py", ("sent_cookie",)),
+    Part("find the cookie among the browser's", "sansio/request.py", ("cookies",)),
+    Part("check or make signature and hash", "strategies/cookies.py"),
+    Part("check or make signature and hash", "session_interface.py", ("_matches", "_sha256")),
+    Part("Vary", "session_interface.py", ("_vary_by_cookie", "_forbid_storing", "_has")),
     Part("check or make signature and hash", "strategies/signing.py"),
     Part("the session object: unpack, pack, what changed", "strategies/session.py", ("__getitem__", "__setitem__")),
     Part("the session object: unpack, pack, what changed", "strategies/session.py", ("changes", "contents")),

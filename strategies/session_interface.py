@@ -16,11 +16,9 @@ the secret from before a login.
 from __future__ import annotations
 
 import functools
-import hashlib
 import hmac
 import logging
 import os
-import re
 import secrets
 import time
 from http import HTTPStatus
@@ -44,9 +42,10 @@ from strategies.contract import (
     UnsupportedPolicy,
     logical_bytes,
 )
+from strategies.cookies import read_clock, read_cookie, sent_cookie, write_clock, write_cookie
 from strategies.losses import Losses
 from strategies.session import Found, Identity, StoredSession, Written
-from strategies.signing import PreparedSigner
+from strategies.signing import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +60,6 @@ __all__ = ["ServerSideSessions", "short_hash"]
 
 _HANDLE_BYTES = 16
 _SECRET_BYTES = 32
-_COOKIE = re.compile(r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}")
-_MAX_CLOCK_COOKIE = 256
 _WITHOUT_SESSION = "strategies.cookie_without_session"
 _TOUCHES_PER_IDLE_LIFETIME = 10
 
@@ -122,7 +119,7 @@ class ServerSideSessions(SessionInterface):
         """Return a session that loads itself when first used; None without a secret key, as in Flask."""
         if not app.secret_key:
             return None
-        return StoredSession(lambda: self._find(app, request))
+        return StoredSession(functools.partial(self._find, app, request))
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Save what the request changed, before the response leaves; turn store errors into answers."""
@@ -138,7 +135,7 @@ class ServerSideSessions(SessionInterface):
             return
         if not session.accessed:
             _vary_by_cookie(response)
-        response.headers["Cache-Control"] = "no-store"
+        _forbid_storing(response)
         try:
             self._settle(app, session, response)
         except SessionError as error:
@@ -162,7 +159,7 @@ class ServerSideSessions(SessionInterface):
                 "the session store was opened before this process was forked; open it in each worker process "
                 "(gunicorn: in post_fork, or without --preload; uWSGI: lazy-apps = true)"
             )
-        identity = _read_cookie(app, request.cookies.get(self.get_cookie_name(app), ""))
+        identity = read_cookie(app, sent_cookie(request, self.get_cookie_name(app)))
         if identity is None:
             return None
         try:
@@ -180,7 +177,7 @@ class ServerSideSessions(SessionInterface):
         store = self._replicated
         if store is None:
             return self._store.load(identity.handle)
-        seen = _read_clock(app, identity.handle, request.cookies.get(self._clock_name(app), ""))
+        seen = read_clock(app, identity.handle, sent_cookie(request, self._clock_name(app)))
         record = store.load(identity.handle, seen=seen)
         if record is not None and not _matches(identity.secret, record.secret_hash):
             record = store.load(identity.handle, ask_peers=True)
@@ -203,7 +200,7 @@ class ServerSideSessions(SessionInterface):
         self._describe(response, written or found, saved=written is not None)
         self._refresh_cookie(app, session, written, response)
         if written is not None and self._replicated is not None:
-            clock = _write_clock(app, written.identity.handle, written.version)
+            clock = write_clock(app, written.identity.handle, written.version)
             self._set_cookie(app, session, response, self._clock_name(app), clock)
 
     def _write(self, session: StoredSession) -> Written | None:
@@ -256,7 +253,7 @@ class ServerSideSessions(SessionInterface):
             return
         if holder.identity.in_browser and not (session.permanence_changed or session.permanent):
             return
-        self._set_cookie(app, session, response, self.get_cookie_name(app), _write_cookie(app, holder.identity))
+        self._set_cookie(app, session, response, self.get_cookie_name(app), write_cookie(app, holder.identity))
 
     def _set_cookie(self, app: Flask, session: StoredSession, response: Response, name: str, value: str) -> None:
         response.set_cookie(name, value, expires=self.get_expiration_time(app, session), **self._attributes(app))
@@ -291,51 +288,11 @@ def short_hash(handle: str) -> str:
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text.encode()).hexdigest()
 
 
 def _matches(secret: str, secret_hash: str) -> bool:
     return hmac.compare_digest(_sha256(secret), secret_hash)
-
-
-_signer = functools.lru_cache(maxsize=16)(PreparedSigner)
-
-
-def _signer_of(app: Flask, salt: str = "server-side-session") -> PreparedSigner:
-    return _signer((*(app.config["SECRET_KEY_FALLBACKS"] or ()), app.secret_key), salt)  # the last one signs
-
-
-def _write_cookie(app: Flask, identity: Identity) -> str:
-    return _signer_of(app).sign(f"{identity.handle}.{identity.secret}").decode()
-
-
-def _read_cookie(app: Flask, cookie: str) -> Identity | None:
-    """Return what a cookie that we signed says; None for every other, without asking any store."""
-    if _COOKIE.fullmatch(cookie) is None:
-        return None
-    signed, _, signature = cookie.encode().rpartition(b".")
-    signer = _signer_of(app)
-    newest = signer.is_newest(signed, signature)
-    if not newest and not signer.verify_signature(signed, signature):
-        return None
-    handle, _, secret = signed.decode().partition(".")
-    return Identity(handle, secret, in_browser=newest)
-
-
-def _write_clock(app: Flask, handle: str, version: str) -> str:
-    return f"{version}.{_clock_signer(app).get_signature(f'{handle}.{version}').decode()}"
-
-
-def _read_clock(app: Flask, handle: str, cookie: str) -> str:
-    """Return the version in a clock cookie that we signed for this handle; "" for every other."""
-    version, _, signature = cookie.rpartition(".")
-    if not version or len(cookie) > _MAX_CLOCK_COOKIE:
-        return ""
-    return version if _clock_signer(app).verify_signature(f"{handle}.{version}", signature) else ""
-
-
-def _clock_signer(app: Flask) -> PreparedSigner:
-    return _signer_of(app, "server-side-session-clock")
 
 
 def _refuse_growth_past_limit(before: Mapping[str, bytes], changes: Changes) -> None:
@@ -353,10 +310,21 @@ def _at_most_bytes(fields: Mapping[str, bytes]) -> int:
 
 
 def _vary_by_cookie(response: Response) -> None:
-    if response.headers.getlist("Vary"):
+    if _has(response, "vary"):
         response.vary.add("Cookie")
     else:
-        response.headers["Vary"] = "Cookie"  # the same, without parsing what is not there
+        response.headers.add("Vary", "Cookie")  # the same, without parsing what is not there
+
+
+def _forbid_storing(response: Response) -> None:
+    if _has(response, "cache-control"):
+        response.headers["Cache-Control"] = "no-store"
+    else:
+        response.headers.add("Cache-Control", "no-store")  # the same, without looking again for what is not there
+
+
+def _has(response: Response, name: str) -> bool:
+    return name in [sent.lower() for sent, _ in response.headers]
 
 
 def _as_http(error: SessionError) -> HTTPException:

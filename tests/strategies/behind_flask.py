@@ -9,8 +9,9 @@ import flask
 import pytest
 from waiting import at_once
 
+from strategies.cookies import write_cookie
 from strategies.session import Identity
-from strategies.session_interface import ServerSideSessions, _write_cookie, short_hash
+from strategies.session_interface import ServerSideSessions, short_hash
 
 
 class Shop:
@@ -248,7 +249,7 @@ class BehindFlask:
         cookie = shop.begin(a=1)
         handle, secret, _ = cookie.split(".")
         for identity in (Identity(handle, "A" * 43), Identity("A" * 22, secret)):
-            genuine = _write_cookie(shop.app, identity)
+            genuine = write_cookie(shop.app, identity)
             assert shop.shown(genuine) == {}
             assert cookie_of(shop.do(genuine, lambda session: session.update(b=2))).split(".")[0] != identity.handle
         assert "A" * 22 not in shop.store.census().handles

@@ -11,8 +11,8 @@ from behind_flask import Shop
 from strategies.all_to_all import AllToAllStore
 from strategies.clock import MAX_AHEAD_SECONDS, HybridClock
 from strategies.contract import Changes, NewSession, StoreSettings
+from strategies.cookies import write_clock
 from strategies.local import LocalStore
-from strategies.session_interface import _write_clock
 
 CART = NewSession("hash", {"cart:1": b"1"})
 
@@ -214,7 +214,7 @@ def test_versions_of_another_kind_are_no_clocks(cluster, shops):
     ann.write(shops[0], a=1)
     handle = ann.cookies["session"].partition(".")[0]
     for version in ("7", "zz", "g" * 20, "0" * 16 + "x" * 100):
-        ann.cookies["session_clock"] = _write_clock(shops[0].app, handle, version)
+        ann.cookies["session_clock"] = write_clock(shops[0].app, handle, version)
         assert ann.shown(shops[0]) == {"a": 1}
 
 

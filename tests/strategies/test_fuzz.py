@@ -15,10 +15,10 @@ from records import canonical
 from werkzeug.test import Client
 
 from strategies.clock import HybridClock
+from strategies.cookies import write_clock, write_cookie
 from strategies.peer_http import Message, encode
 from strategies.replica import Copy
 from strategies.session import Identity
-from strategies.session_interface import _write_clock, _write_cookie
 
 bounded = settings(
     max_examples=30,
@@ -99,8 +99,8 @@ class Fuzzed:
         known = shop.begin(a=1).split(".")[0]
         handles = set(shop.store.census().handles)
         for name in (handle, known, secrets.token_urlsafe(16)):
-            cookie = _write_cookie(shop.app, Identity(name, secret))
-            clock = _write_clock(shop.app, name, seen.encode("utf-8", "replace").decode())
+            cookie = write_cookie(shop.app, Identity(name, secret))
+            clock = write_clock(shop.app, name, seen.encode("utf-8", "replace").decode())
             answer = self.answer(shop, f"session={cookie}; session_clock={clock}".encode("utf-8", "replace"))
             assert (answer.status_code, answer.json) == (200, {})
         assert set(shop.store.census().handles) == handles
@@ -122,7 +122,7 @@ class Fuzzed:
     def test_clocks(self, shop, seen, changes):
         """Whatever clock a browser claims to have seen, signed or damaged, it has its session, and can write to it."""
         cookie = shop.begin(a=1)
-        clock = _write_clock(shop.app, cookie.split(".")[0], seen.encode("utf-8", "replace").decode()).encode()
+        clock = write_clock(shop.app, cookie.split(".")[0], seen.encode("utf-8", "replace").decode()).encode()
         for shown in (clock, edited(clock, changes)):
             header = b"session=" + cookie.encode() + b"; session_clock=" + shown.replace(b";", b"")
             answer = self.answer(shop, header, lambda session: [dict(session), session.update(a=1)])

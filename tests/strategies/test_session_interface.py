@@ -11,9 +11,10 @@ from behind_flask import Shop
 from werkzeug.exceptions import HTTPException
 
 from strategies.contract import ReplicatedStore, StoreSettings, StoreUnavailable, UnsupportedPolicy
+from strategies.cookies import write_cookie
 from strategies.local import LocalStore
 from strategies.session import Identity
-from strategies.session_interface import ServerSideSessions, _write_cookie
+from strategies.session_interface import ServerSideSessions
 
 
 class Down(LocalStore):
@@ -106,7 +107,7 @@ def test_peers_are_asked_about_another_secret():
     assert shop.shown(cookie) == {"a": 1}
     assert store.asked == [False]
     rotated = Identity(cookie.split(".")[0], "N" * 43)
-    newer = _write_cookie(shop.app, rotated)
+    newer = write_cookie(shop.app, rotated)
     assert shop.shown(newer) == {}
     assert store.asked == [False, False, True]
     store.newer = hashlib.sha256(rotated.secret.encode()).hexdigest()
@@ -116,5 +117,5 @@ def test_peers_are_asked_about_another_secret():
 
 def test_one_copy_is_not_asked_twice(shop):
     """Where there is one copy, a cookie with another secret costs one load."""
-    stale = _write_cookie(shop.app, Identity(shop.begin(a=1).split(".")[0], "N" * 43))
+    stale = write_cookie(shop.app, Identity(shop.begin(a=1).split(".")[0], "N" * 43))
     assert shop.cost(stale, dict) == (0, 1, 0, 0, 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import BadSignature, Signer
 
-from strategies.signing import PreparedSigner
+from strategies.signing import PreparedSigner, sha256
 
 
 def plain(*keys):
@@ -49,3 +49,9 @@ def test_forged():
     ):
         with pytest.raises(BadSignature):
             prepared.unsign(forged)
+
+
+@given(st.binary(max_size=200))
+def test_same_hashes(text):
+    """The SHA-256 that signs is the one that everybody knows."""
+    assert sha256(text).digest() == hashlib.sha256(text).digest()
