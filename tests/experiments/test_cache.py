@@ -20,6 +20,7 @@ pytestmark = pytest.mark.timeout(400)
 
 TINY = cache.Size(
     blocks=2,
+    thorough_blocks=2,
     slice_seconds=0.15,
     warmup_seconds=0.3,
     search=capacity.Search(start_rps=50, factor=4, slice_seconds=0.2, passes=1, steps=1, most_rps=200),

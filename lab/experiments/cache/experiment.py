@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,17 +18,18 @@ import msgspec
 from lab.cluster import ClusterSpec, Lab
 from lab.experiments.cache import direct as cache_direct
 from lab.experiments.cache.findings import assemble
+from lab.experiments.cache.measured import Measured, OriginUse, Outage
+from lab.experiments.cache.sizes import SIZES, Size
 from lab.measuring import capacity, scenarios
 from lab.measuring.bench import Bench
-from lab.measuring.facts import Asked, Facts, conduct
+from lab.measuring.facts import Asked, conduct
 from lab.measuring.order import balanced_order
-from lab.measuring.timed import Slice, Stage, TimedRun, measure_blocks
+from lab.measuring.timed import Slice, Stage, measure_blocks
 from lab.report.cache import QUESTION
 from lab.shop.cache import CacheSettings
 from lab.shop.products import searches
 from loadtests.catalogue import SHOP_MIX, Visitors
 from loadtests.client import Generator
-from loadtests.recorder import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,68 +62,15 @@ HOT_RATE = 2.0
 VISITS_SECONDS = 60.0
 """Before each kind of load the cache is as after so many seconds of visits: as long as an entry lives."""
 
+OUTAGE_RATE = 1.5
+"""The load while the origin dies, relative to the run's: a share is told from another one by thousands of reads."""
+
 OUTAGE_BYTES = 500_000
 """Room in the cache when the origin dies: for some of the products and searches, so that not all is a hit."""
 
 _PATIENCE_SECONDS = 30.0
 
 # --- the arms --------------------------------------------------------------------------------------------------------
-
-
-class Size(msgspec.Struct, frozen=True):
-    """How long each part of a run is.
-
-    Attributes:
-        blocks: timed blocks of each kind of load.
-        slice_seconds: length of one slice of a block.
-        warmup_seconds: visits before, at three times the load.
-        search: how thoroughly capacity is searched for.
-        reads: of each point of the sweep over popularity and size.
-        points: exponents of popularity with shares of the products that the cache has room for.
-        updates: updates per read, and whether a change deletes what shows it.
-        updates_seconds: for each of them.
-        stampede_seconds: for each of the two ways to fill.
-        outage_seconds: before the origin is killed, until it is started again, and after that.
-    """
-
-    blocks: int
-    slice_seconds: float
-    warmup_seconds: float
-    search: capacity.Search
-    reads: int
-    points: tuple[tuple[float, float], ...]
-    updates: tuple[tuple[float, bool], ...]
-    updates_seconds: float
-    stampede_seconds: float
-    outage_seconds: tuple[float, float, float]
-
-
-SIZES = {
-    "quick": Size(
-        blocks=8,
-        slice_seconds=0.2,
-        warmup_seconds=1,
-        search=capacity.Search(start_rps=500, factor=1.5, slice_seconds=0.7, passes=1, steps=2),
-        reads=1600,
-        points=((0.0, 0.05), (0.5, 0.05), (1.0, 0.05), (1.0, 0.2)),
-        updates=((0.0, True), (0.1, True), (0.1, False)),
-        updates_seconds=1.2,
-        stampede_seconds=2.3,
-        outage_seconds=(1.5, 1.5, 2.5),
-    ),
-    "default": Size(
-        blocks=18,
-        slice_seconds=0.4,
-        warmup_seconds=4,
-        search=capacity.Search(start_rps=400, factor=1.3, slice_seconds=1.0, passes=8, steps=2),
-        reads=4800,
-        points=tuple((exponent, share) for exponent in (0.0, 0.5, 1.0) for share in (0.02, 0.05, 0.2)),
-        updates=((0.0, True), (0.01, True), (0.03, True), (0.1, True), (0.01, False), (0.03, False), (0.1, False)),
-        updates_seconds=3.0,
-        stampede_seconds=6.2,
-        outage_seconds=(4.0, 4.0, 5.0),
-    ),
-}
 
 
 class Settings(Asked, frozen=True, kw_only=True):
@@ -167,65 +114,6 @@ def _spec(chosen: Settings, name: str, cache: CacheSettings | None) -> ClusterSp
 
 
 # --- the procedure ---------------------------------------------------------------------------------------------------
-
-
-class OriginUse(msgspec.Struct):
-    """What a slice asked of PostgreSQL.
-
-    Attributes:
-        queries: how often a connection was used.
-        seconds: for how long, all connections together.
-    """
-
-    queries: int
-    seconds: float
-
-
-class Outage(msgspec.Struct):
-    """What visitors saw when the origin was killed, and when it was back.
-
-    Attributes:
-        operations: of both arms.
-        start_ns: of the load.
-        struck_ns: when PostgreSQL was about to be killed.
-        dead_ns: when all its processes were gone.
-        repaired_ns: when it answered again.
-    """
-
-    operations: list[Operation]
-    start_ns: int
-    struck_ns: int
-    dead_ns: int
-    repaired_ns: int
-
-
-@dataclass
-class Measured(Facts):
-    """Filled by the procedure, part by part.
-
-    Attributes:
-        settings: what the user asked for.
-        timed: kind of load to its slices.
-        used: kind, arm and block to what the slice asked of PostgreSQL.
-        found: the search for capacity.
-        hits: the sweep over popularity and size.
-        updates: the sweep over updates.
-        stampede: way to fill to the requests for the hot search.
-        outage: None where the origin is not the lab's to kill.
-        left_out: part to why it was left out.
-        cache: what the cache says about itself in the end.
-    """
-
-    settings: Settings
-    timed: dict[str, TimedRun] = field(default_factory=dict)
-    used: dict[tuple[str, str, int], OriginUse] = field(default_factory=dict)
-    found: capacity.Found | None = None
-    hits: list[cache_direct.Hits] = field(default_factory=list)
-    updates: list[cache_direct.Updates] = field(default_factory=list)
-    stampede: dict[str, list[Operation]] = field(default_factory=dict)
-    outage: Outage | None = None
-    left_out: dict[str, str] = field(default_factory=dict)
-    cache: dict[str, Any] = field(default_factory=dict)
 
 
 class _Metered(Stage):
@@ -286,7 +174,8 @@ def _latencies(stage: _Metered, bench: Bench, chosen: Settings, measured: Measur
     _warm_up(bench, chosen, (WITHOUT, WITH), SHOP_MIX)
     few = msgspec.structs.replace(visitors, searches=visitors.searches[:: len(visitors.searches) // 60])
     for kind, (mix, rate) in KINDS.items():
-        steps.begin(f"measuring {size.blocks} blocks: {kind}", total=size.blocks)
+        blocks = size.thorough_blocks if kind == "thorough" else size.blocks
+        steps.begin(f"measuring {blocks} blocks: {kind}", total=blocks)
         # Thorough searches are few, or the warm-up would take minutes without a cache.
         who = few if kind == "thorough" else visitors
         rate_rps = chosen.rate * rate
@@ -294,7 +183,7 @@ def _latencies(stage: _Metered, bench: Bench, chosen: Settings, measured: Measur
         _visit(bench.lab, chosen, stage.of(WITH))
         if kind == "thorough":
             bench.load.run([(WITH, who.plan(1, rate_rps=rate_rps, seconds=2 * size.warmup_seconds, mix=mix))])
-        order = balanced_order([WITHOUT, WITH], size.blocks, chosen.seed)
+        order = balanced_order([WITHOUT, WITH], blocks, chosen.seed)
         measured.timed[kind] = measure_blocks(stage, order, plans.__next__, steps.advance)
         for (arm, block), used in stage.used.items():
             measured.used[kind, arm, block] = used
@@ -356,7 +245,7 @@ def _outage(bench: Bench, chosen: Settings, clusters: dict[str, Cluster], measur
     before, down, after = chosen.lengths.outage_seconds
     with cache_direct.cache_of(bench.lab).connect() as client, _room(client):
         _warm_up(bench, chosen, (WITH,), SHOP_MIX)
-        plan = chosen.visitors.plan(2, rate_rps=chosen.rate, seconds=before + down + after)
+        plan = chosen.visitors.plan(2, rate_rps=OUTAGE_RATE * chosen.rate, seconds=before + down + after)
         with scenarios.in_background(bench.load) as pool:
             start_ns = time.monotonic_ns()
             running = pool.submit(bench.load.run, [(arm, plan) for arm in clusters])

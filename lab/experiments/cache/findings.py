@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lab.experiments.cache.experiment import Measured
+    from lab.experiments.cache.measured import Measured
     from lab.measuring.timed import Slice
     from loadtests.recorder import Operation
 
