@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from strategies.clock import NEVER, Stamp, server_of
-from strategies.contract import Changes, NewSession, SessionRecord
+from strategies.contract import MAX_SESSION_BYTES, Changes, NewSession, SessionRecord
 
 Handle = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Deadline = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
@@ -21,6 +21,9 @@ Field = tuple[Stamp, bytes | None]
 
 MAX_FIELD_TOMBSTONES = 256
 """Deleted fields that a copy remembers before the older half of them is folded into `Copy.cleared`."""
+
+MAX_TOMBSTONE_CHARACTERS = MAX_SESSION_BYTES
+"""Characters in the names of these, likewise: a copy that outgrew a message could be sent to no peer any more."""
 
 
 class Copy(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -109,10 +112,10 @@ def _fold_tombstones(copy: Copy, fields: dict[str, Field], stamp: Stamp) -> Stam
     Fields that a shopper adds and removes would pile up else. A write elsewhere that is older than `cleared` and has
     still not arrived is lost by this.
     """
-    deleted = sorted(written for written, value in copy.fields.values() if value is None)
-    if len(deleted) <= MAX_FIELD_TOMBSTONES:
+    deleted = sorted((written, len(name)) for name, (written, value) in copy.fields.items() if value is None)
+    if len(deleted) <= MAX_FIELD_TOMBSTONES and sum(size for _, size in deleted) <= MAX_TOMBSTONE_CHARACTERS:
         return NEVER
-    cleared = deleted[len(deleted) // 2]
+    cleared, _ = deleted[len(deleted) // 2]
     for name, (written, value) in copy.fields.items():
         if written < cleared and value is not None:
             fields.setdefault(name, (stamp, value))

@@ -15,7 +15,7 @@ from strategies import replica
 from strategies.all_to_all import AllToAllStore
 from strategies.clock import HybridClock, server_of
 from strategies.contract import Changes, NewSession, SessionExists, SessionGone, StoreSettings
-from strategies.peer_http import Message
+from strategies.peer_http import MAX_BODY_BYTES, Message, encode
 from strategies.replica import change, merge
 
 NAMES = ("user", "cart:1", "cart:2", "recent")
@@ -236,6 +236,20 @@ def test_added_and_removed_fields_do_not_pile_up(monkeypatch):
     assert store.load("h").fields == {"user": b"0"}
     other.received(list(reversed(simulation.wire.told)), {})
     assert other.snapshot() == store.snapshot()
+
+
+def test_long_names_of_removed_fields_do_not_pile_up():
+    """Few tombstones can be large: a copy that outgrew what a peer accepts would shut it out for good."""
+    simulation = Simulation()
+    store, other, _ = simulation.stores
+    for i in range(60):
+        store.save("h", Changes(set={f"{i:060000}": b"1"}))
+        store.save("h", Changes(deleted=frozenset({f"{i:060000}"})))
+    (copy,) = store.snapshot()
+    assert len(encode(Message("state", copy))) < MAX_BODY_BYTES / 10
+    assert copy.values() == {"user": b"0"}
+    other.received(list(reversed(simulation.wire.told)), {})
+    assert other.snapshot() == [copy]
 
 
 def test_a_change_sets_what_it_both_deletes_and_sets():
