@@ -25,7 +25,7 @@ class Claim(msgspec.Struct, frozen=True):
         claim: the sentence in English.
         korean: the sentence as the source has it, where it has one.
         experiments: which experiments judge it, the first one first.
-        turns: under which condition a verdict of `does not hold` would turn.
+        turns: under which condition it would hold where it does not, or lies in between.
         rules: experiment to how it judges the claim; none for an experiment that cannot.
     """
 
@@ -58,8 +58,10 @@ def _judged(claim: Claim, results: Results) -> dict[str, Any]:
         "claim": claim.claim,
         "korean": claim.korean,
         "experiment": ", ".join(claim.experiments),
-        **msgspec.to_builtins(judgement),
-        "turns": claim.turns if judgement.verdict == "does not hold" else "",
+        "verdict": judgement.verdict,
+        "evidence": " ".join(filter(None, (judgement.evidence, judgement.left_open))),
+        "numbers": judgement.numbers,
+        "turns": claim.turns if judgement.verdict == "does not hold" or judgement.left_open else "",
     }
 
 
@@ -212,7 +214,7 @@ CLAIMS: tuple[Claim, ...] = (
         "It pays for data that rarely changes.",
         "잘 변하지 않는 데이터.",
         ("cache",),
-        "It would hold where one entry shows many products, so that more reads than one in eleven follow a change.",
+        "It would hold where one entry shows many products, so that a change costs more than the one read after it.",
         {"cache": cache.cache_needs_stability},
     ),
     Claim(

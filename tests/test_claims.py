@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 
 import pytest
+from reasons import reasoned
 
 from lab import claims
+from lab.claim_rules.judgement import undecided
 from lab.claims import CLAIMS
 from lab.cli import cli
 
@@ -49,8 +51,8 @@ def results():
 
 
 def verdict(claim: str, found: dict) -> str:
-    """Return the verdict on one claim."""
-    return next(one["verdict"] for one in claims.judge(found) if one["id"] == claim)
+    """Return the verdict on one claim; one that nobody can tell says why."""
+    return next(reasoned(one)["verdict"] for one in claims.judge(found) if one["id"] == claim)
 
 
 def evidence(claim: str, found: dict) -> str:
@@ -237,6 +239,25 @@ def test_every_verdict_comes_with_a_sentence_and_a_condition_when_refuted():
     for one in claims.judge(refuted):
         assert one["evidence"].endswith(".")
         assert bool(one["turns"]) == (one["verdict"] == "does not hold")
+
+
+def test_a_claim_between_two_verdicts_says_by_what_and_when_it_would_turn():
+    """Its numbers lie between; one that lacks opportunities says how many it takes, and claims no condition."""
+    found = {one["id"]: one for one in claims.judge(flicker(540, 600))}["cart-flickers"]
+    assert found["evidence"].endswith("Left open by the share of views: from 90 % on holds, up to 50 % does not.")
+    assert found["turns"]
+    few = {one["id"]: one for one in claims.judge(flicker(290, 299))}["cart-flickers"]
+    assert few["evidence"].endswith("It takes 300 such views by 30 shoppers to judge.")
+    assert few["turns"] == ""
+
+
+def test_only_what_lies_between_leaves_a_claim_open():
+    """Parts that hold are not named; where one refutes the whole, nothing is open."""
+    assert undecided(("cannot tell", "a: 1"), ("holds", "b: 2"), ("cannot tell", "c: 3")) == (
+        "The whole interval counts. Left open by a: 1; and by c: 3."
+    )
+    assert undecided(("cannot tell", "a: 1"), ("does not hold", "b: 2")) == ""
+    assert undecided(("holds", "a: 1")) == ""
 
 
 def test_ids_are_unique_and_rules_belong_to_their_experiments():

@@ -14,9 +14,11 @@ from lab.claim_rules.judgement import (
     n,
     numbers_of,
     out_of,
+    pointed,
     shown,
     times,
     together,
+    undecided,
 )
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ def cache_faster(results: Results) -> Judgement:
     if search is None:
         return absent("a search with and without a cache")
     product = interval_of(at(results, "cache", "loads", "product", "ratio", "p50"))
+    thorough = interval_of(at(results, "cache", "loads", "thorough", "ratio", "p50"))
     even = at(results, "cache", "break_even") or {}
     beside = "" if product is None else f"; of a product by its primary key {times(product)}"
+    beside += "" if thorough is None else f"; of a search that reads every product {times(thorough)}"
     evidence = f"The median of a search with the cache is {times(search)} that without{beside}. {_even(even, product)}"
     numbers = {
         **numbers_of("search_p50", search),
@@ -61,7 +65,9 @@ def cache_faster(results: Results) -> Judgement:
         "break_even_below_ms": even.get("below_ms"),
         "break_even_above_ms": even.get("above_ms"),
     }
-    return Judgement(at_most(search, holds_to=FASTER, fails_from=SLOWER), evidence, numbers)
+    verdict = at_most(search, holds_to=FASTER, fails_from=SLOWER)
+    takes = f"the median of a search{pointed(search)}: up to {FASTER:.2f} times holds, from {SLOWER:.2f} on does not"
+    return Judgement(verdict, evidence, numbers, undecided((verdict, takes)))
 
 
 def _even(even: dict[str, Any], cheapest: Interval | None) -> str:
@@ -93,9 +99,11 @@ def cache_needs_reuse(results: Results) -> Judgement:
         f"With room for 5 % of the products, the hit ratio under Zipf 1 is higher by {_points(reuse)} than where all "
         f"are equally popular{both}."
     )
-    return Judgement(
-        at_least(reuse, holds_from=REUSE, fails_to=NO_REUSE), evidence, {**numbers_of("difference", reuse)}
+    verdict = at_least(reuse, holds_from=REUSE, fails_to=NO_REUSE)
+    takes = (
+        f"the difference{pointed(reuse)}: from {100 * REUSE:.0f} points on holds, up to {100 * NO_REUSE:.0f} does not"
     )
+    return Judgement(verdict, evidence, numbers_of("difference", reuse), undecided((verdict, takes)))
 
 
 def cache_needs_stability(results: Results) -> Judgement:
@@ -125,7 +133,13 @@ def cache_needs_stability(results: Results) -> Judgement:
         **numbers_of("stale_delete_on_write", stale),
     }
     hits = at_least(drop, holds_from=STABILITY, fails_to=NO_STABILITY)
-    return Judgement(together(hits, fresh, shows), evidence, numbers)
+    fewer = (
+        f"the hits{pointed(drop)}: {100 * STABILITY:.0f} points fewer hold, at most {100 * NO_STABILITY:.0f} do not. "
+        "Where an entry shows one product, a change costs little more than the read after it: about 10 points here"
+    )
+    stales = f"stale reads where a change deletes{pointed(stale)}: at most {1000 * MOST_STALE:.0f} in 1,000 holds"
+    left = undecided((hits, fewer), (fresh, stales), (shows, "time alone: it would have to show something stale"))
+    return Judgement(together(hits, fresh, shows), evidence, numbers, left)
 
 
 def _stale(points: list[dict[str, Any]]) -> tuple[Interval | None, int]:
@@ -144,19 +158,31 @@ def cache_relieves_origin(results: Results) -> Judgement:
         return absent("what the origin is asked")
     evidence = (
         f"With the cache, a request asks the origin {times(queries)} as often, keeps {times(connections)} as many "
-        f"connections busy, and costs {times(cpu)} the CPU time of all processes together."
+        f"connections busy, and costs {times(cpu)} the CPU time of all processes together{_dearer(results)}."
     )
-    verdict = together(
-        at_most(queries, holds_to=FEWER_QUERIES, fails_from=NO_RELIEF),
-        at_most(connections, holds_to=FEWER_CONNECTIONS, fails_from=NO_RELIEF),
-        at_most(cpu, holds_to=LESS_CPU, fails_from=NO_RELIEF),
-    )
+    parts = [
+        (
+            at_most(value, holds_to=most, fails_from=NO_RELIEF),
+            f"{name}{pointed(value)}: up to {most:.2f} times holds, from {NO_RELIEF:.2f} on does not",
+        )
+        for name, value, most in (
+            ("the queries", queries, FEWER_QUERIES),
+            ("the busy connections", connections, FEWER_CONNECTIONS),
+            ("the CPU time", cpu, LESS_CPU),
+        )
+    ]
     numbers = {
         **numbers_of("queries", queries),
         **numbers_of("connections", connections),
         **numbers_of("cpu", cpu),
     }
-    return Judgement(verdict, evidence, numbers)
+    return Judgement(together(*(verdict for verdict, _ in parts)), evidence, numbers, undecided(*parts))
+
+
+def _dearer(results: Results) -> str:
+    """Say what the CPU time comes to where a query costs the origin much: the condition under which it pays."""
+    thorough = interval_of(at(results, "cache", "loads", "thorough", "cpu_ratio"))
+    return "" if thorough is None else f" (for searches that read every product {times(thorough)})"
 
 
 def cache_scales(results: Results) -> Judgement:
@@ -169,8 +195,28 @@ def cache_scales(results: Results) -> Judgement:
     carried = ", ".join(f"{arm} {_bound(found, arm)}{n(load)}/s" for arm, load in loads.items() if load is not None)
     if ratio is None:
         return Judgement("cannot tell", f"The capacities were not both bracketed: {carried}.", {"ratio": None})
-    evidence = f"With the cache the shop carries {times(ratio)} the load at a 95th percentile below 50 ms: {carried}."
-    return Judgement(at_least(ratio, holds_from=MORE, fails_to=NO_MORE), evidence, numbers_of("ratio", ratio))
+    evidence = (
+        f"With the cache the shop carries {times(ratio)} the load at a 95th percentile below 50 ms: {carried}."
+        f"{_by_cpu_time(results)}"
+    )
+    verdict = at_least(ratio, holds_from=MORE, fails_to=NO_MORE)
+    takes = f"the ratio{pointed(ratio)}: from {MORE:.2f} times on holds, up to {NO_MORE:.2f} does not"
+    return Judgement(verdict, evidence, numbers_of("ratio", ratio), undecided((verdict, takes)))
+
+
+def _by_cpu_time(results: Results) -> str:
+    """Say what the CPU time per request lets expect, for the shop's mix and where a query costs the origin much."""
+    totals = {
+        kind: [at(results, "cache", "loads", kind, "cpu_ms", arm, "total") for arm in ("without cache", "with cache")]
+        for kind in ("shop", "thorough")
+    }
+    more = {kind: without / own for kind, (without, own) in totals.items() if without and own}
+    if len(more) < len(totals):
+        return ""
+    return (
+        f" The CPU time per request lets expect {more['shop']:.2f} times for this mix, and {more['thorough']:.2f} "
+        "times for searches that read every product (modelled)."
+    )
 
 
 def _bound(found: Results, arm: str) -> str:
@@ -191,7 +237,7 @@ def cache_survives_origin(results: Results) -> Judgement:
     beside = "" if other is None else f" Without a cache: {out_of(other['answered'], other['requests'])}."
     evidence = (
         f"With the origin dead, {shown(answered)} of the catalogue's reads were answered; the hit ratio before was "
-        f"{_percent(hits.estimate)}.{beside}"
+        f"{_percent(hits.estimate)}{_apart(minus)}.{beside}"
     )
     kept = at_least(minus, holds_from=-SLACK, fails_to=-1.0)
     enough = at_least(answered, holds_from=LEAST_ANSWERED, fails_to=NOT_ANSWERED)
@@ -201,7 +247,33 @@ def cache_survives_origin(results: Results) -> Judgement:
         **numbers_of("hit_ratio_before", hits),
         **numbers_of("answered_minus_hits", minus),
     }
-    return Judgement(verdict, evidence, numbers)
+    share = (
+        f"the share answered{pointed(answered)}: from {_percent(LEAST_ANSWERED)} on holds, up to "
+        f"{_percent(NOT_ANSWERED)} does not"
+    )
+    apart = f"the difference{pointed(minus)}: from {-100 * SLACK:.0f} points on holds{_more_reads(minus, arm)}"
+    left = undecided((kept, apart), (enough, share))
+    return Judgement(verdict, evidence, numbers, left if verdict == "cannot tell" else "")
+
+
+def _more_reads(minus: Interval | None, arm: Results) -> str:
+    """Say how many reads would do, where more of them could: the interval narrows with the root of their number."""
+    reads = at(arm, "answered_during", "requests")
+    if minus is None or minus.low is None or minus.high is None or not reads or minus.estimate <= -SLACK:
+        return ""
+    needed = reads * ((minus.high - minus.low) / 2 / (minus.estimate + SLACK)) ** 2
+    return (
+        ". What was cached when the origin died should be hit as often as before, so the difference is 0 but for "
+        f"chance; if it stayed as it is, about {n(needed)} reads instead of {n(reads)} would do (modelled)"
+    )
+
+
+def _apart(minus: Interval | None) -> str:
+    """Write how far apart the two shares are, which is what the rule looks at."""
+    if minus is None:
+        return ""
+    ends = "" if minus.low is None or minus.high is None else f" ({100 * minus.low:.1f} to {100 * minus.high:.1f})"
+    return f", a difference of {100 * minus.estimate:.1f} percentage points{ends}"
 
 
 def _percent(share: float) -> str:

@@ -12,9 +12,11 @@ from lab.claim_rules.judgement import (
     interval_of,
     n,
     numbers_of,
+    pointed,
     shown,
     times,
     together,
+    undecided,
 )
 from lab.statistics import Interval, wilson
 
@@ -22,7 +24,11 @@ GUARANTEES = ("read_your_writes", "monotonic_reads", "monotonic_writes", "writes
 LEAST_OPPORTUNITIES = 1000
 LEAST_ACTIVE_SHOPPERS = 200
 LEAST_LATE_REQUESTS = 200
+SLOWEST = 1.5
+"""Median of `redis` to that of `sticky` up to which it is quick."""
 
+_HALVES = "from 90 % on holds, up to 50 % does not"
+_ASKED = f"it takes {LEAST_OPPORTUNITIES:,} opportunities, some for each guarantee, to judge"
 _KILL_REMAINS = "What a killed server loses remains for `make failover`, which reads this run beside its own."
 
 
@@ -43,7 +49,8 @@ def cart_flickers(results: Results) -> Judgement:
     )
     if views < 300 or shoppers < 30:  # noqa: PLR2004 - the claim's own numbers
         return Judgement("cannot tell", f"{evidence} It takes 300 such views by 30 shoppers to judge.", numbers)
-    return Judgement(by_interval(rate, holds_from=0.9, fails_to=0.5), evidence, numbers)
+    verdict = by_interval(rate, holds_from=0.9, fails_to=0.5)
+    return Judgement(verdict, evidence, numbers, undecided((verdict, f"the share of views{pointed(rate)}: {_HALVES}")))
 
 
 def sticky_consistent(results: Results) -> Judgement:
@@ -54,6 +61,8 @@ def sticky_consistent(results: Results) -> Judgement:
     violations, opportunities, unknown = guarantees_of(consistency)
     evidence = f"{n(violations)} violations of the four guarantees in {n(opportunities)} opportunities."
     verdict = unbroken(violations, opportunities, unknown)
+    if verdict == "cannot tell":
+        evidence = f"{evidence[:-1]}; {_ASKED}."
     return Judgement(verdict, evidence, {"violations": violations, "opportunities": opportunities})
 
 
@@ -70,7 +79,8 @@ def copies_unused(results: Results) -> Judgement:
     beside = "" if spread is None else f"; under plain round robin it is {100 * spread:.0f} %"
     evidence = f"{n(never_read)} of {n(copies)} extra copies ({shown(rate)}) were never read with affinity{beside}."
     numbers = {"copies": copies, "never_read": never_read, **numbers_of("rate", rate), "round_robin": spread}
-    return Judgement(by_interval(rate, holds_from=0.9, fails_to=0.5), evidence, numbers)
+    verdict = by_interval(rate, holds_from=0.9, fails_to=0.5)
+    return Judgement(verdict, evidence, numbers, undecided((verdict, f"the share unread{pointed(rate)}: {_HALVES}")))
 
 
 def all_to_all_free(results: Results) -> Judgement:
@@ -79,7 +89,8 @@ def all_to_all_free(results: Results) -> Judgement:
     if traffic is None:
         return absent("all-to-all sync")
     verdict: ClaimVerdict = "does not hold" if traffic.verdict == "does not hold" else "cannot tell"
-    return Judgement(verdict, f"{traffic.evidence}. {_KILL_REMAINS}", traffic.numbers)
+    left = traffic.left_open if verdict == "cannot tell" else ""
+    return Judgement(verdict, f"{traffic.evidence}. {_KILL_REMAINS}", traffic.numbers, left)
 
 
 def redis_solves(results: Results) -> Judgement:
@@ -88,7 +99,8 @@ def redis_solves(results: Results) -> Judgement:
     if traffic is None:
         return absent("redis")
     verdict: ClaimVerdict = "does not hold" if traffic.verdict == "does not hold" else "cannot tell"
-    return Judgement(verdict, f"{traffic.evidence}. {_KILL_REMAINS}", traffic.numbers)
+    left = traffic.left_open if verdict == "cannot tell" else ""
+    return Judgement(verdict, f"{traffic.evidence}. {_KILL_REMAINS}", traffic.numbers, left)
 
 
 def session_persists(results: Results) -> Judgement:
@@ -105,6 +117,8 @@ def session_persists(results: Results) -> Judgement:
         f"{', '.join(lost)}."
     )
     verdict: ClaimVerdict = "does not hold" if events else "holds" if fewest >= LEAST_ACTIVE_SHOPPERS else "cannot tell"
+    if verdict == "cannot tell":
+        evidence += f" It takes {LEAST_ACTIVE_SHOPPERS} under each to judge."
     return Judgement(verdict, evidence, {"lost": events, "fewest_shoppers": fewest})
 
 
@@ -134,6 +148,8 @@ def logout_deletes(results: Results) -> Judgement:
     verdict: ClaimVerdict = (
         "does not hold" if ids or back else "holds" if late >= LEAST_LATE_REQUESTS else "cannot tell"
     )
+    if verdict == "cannot tell":
+        evidence += f" It takes {LEAST_LATE_REQUESTS} late requests under each to judge."
     return Judgement(verdict, evidence, numbers)
 
 
@@ -158,6 +174,10 @@ def served_by_any(results: Results) -> Judgement | None:
         "async_opportunities": usual.get("cross_server"),
     }
     verdict = "cannot tell" if timeouts else unbroken(violations, opportunities, unknown)
+    if timeouts:
+        evidence += "; it takes a run in which no peer timed out, or nobody knows who was to blame"
+    elif verdict == "cannot tell":
+        evidence += f"; {_ASKED}"
     return Judgement(verdict, evidence, numbers)
 
 
@@ -172,15 +192,20 @@ def kept_single_and_quick(results: Results) -> Judgement | None:
     quick = "median latency not compared" if ratio is None else f"median {times(ratio)} that of sticky"
     evidence = (
         f"{n(violations)} violations in {n(opportunities)} cross-server opportunities, "
-        f"{'copies not n' if copies is None else f'{copies:.2f} copies of a session'}, {quick}"
+        f"{'copies not counted' if copies is None else f'{copies:.2f} copies of a session'}, {quick}"
     )
     numbers = {"violations": violations, "opportunities": opportunities, "copies": copies, **numbers_of("p50", ratio)}
     guarantees = unbroken(violations, opportunities, unknown)
     single = "cannot tell" if copies is None else "holds" if abs(copies - 1) <= 0.01 else "does not hold"  # noqa: PLR2004 - 1 ± 1 %
-    return Judgement(together(guarantees, single, _quick(ratio)), evidence, numbers)
+    if guarantees == "cannot tell":
+        evidence += f"; {_ASKED}"
+    verdict = together(guarantees, single, _quick(ratio))
+    takes = f"the median{pointed(ratio)}: up to {SLOWEST} times holds, above does not"
+    left = undecided((_quick(ratio), takes)) if verdict == "cannot tell" else ""
+    return Judgement(verdict, evidence, numbers, left)
 
 
-def _quick(ratio: Interval | None, most: float = 1.5) -> ClaimVerdict:
+def _quick(ratio: Interval | None, most: float = SLOWEST) -> ClaimVerdict:
     if ratio is None or ratio.low is None or ratio.high is None:
         return "cannot tell"
     return "holds" if ratio.high <= most else "does not hold" if ratio.low > most else "cannot tell"

@@ -18,6 +18,7 @@ from lab.claim_rules.judgement import (
     out_of,
     shown,
     together,
+    undecided,
 )
 from lab.statistics import wilson
 
@@ -47,7 +48,8 @@ def sticky_loses(results: Results) -> Judgement:
         verdict = "holds"
     elif share.high <= fair / 2:
         verdict = "does not hold"
-    return Judgement(verdict, evidence, numbers)
+    takes = f"the share lost: with {100 * fair:.1f} % in it and 0 not holds, up to half of that does not"
+    return Judgement(verdict, evidence, numbers, undecided((verdict, takes)))
 
 
 def all_to_all_free_after_all(results: Results) -> Judgement:
@@ -87,6 +89,8 @@ def _with_comparison(
 ) -> Judgement:
     """Put what a killed server lost together with what a comparison says of the claim's other part."""
     own: ClaimVerdict = "does not hold" if killed.lost else "holds" if killed.alive >= LEAST_SESSIONS else "cannot tell"
+    if own == "cannot tell":
+        text += f"; it takes {LEAST_SESSIONS} live sessions to judge"
     numbers: dict[str, float | None] = {"lost": killed.lost, "alive": killed.alive}
     comparison = results.get("compared")
     traffic = None if comparison is None else judge(comparison)
@@ -95,7 +99,9 @@ def _with_comparison(
         missing = "The rest is a comparison's: run `make compare` into the same folder, then this again."
         return Judgement(verdict, f"{text}. {missing}", numbers)
     evidence = f"{text}. From {comparison['id']}: {traffic.evidence}."
-    return Judgement(together(own, traffic.verdict), evidence, {**traffic.numbers, **numbers})
+    verdict = together(own, traffic.verdict)
+    left = traffic.left_open if verdict == "cannot tell" else ""
+    return Judgement(verdict, evidence, {**traffic.numbers, **numbers}, left)
 
 
 def _death_of_redis(results: Results) -> str:

@@ -14,9 +14,11 @@ from lab.claim_rules.judgement import (
     interval_of,
     numbers_of,
     out_of,
+    pointed,
     shown,
     times,
     together,
+    undecided,
 )
 
 if TYPE_CHECKING:
@@ -53,20 +55,22 @@ def sticky_hotspot(results: Results) -> Judgement:
         f"was added, it took {_taken(results, 'sticky')} requests of those bound before ({shown(share)}); an even "
         f"share is {100 / servers:.1f} %"
     )
-    own = _own(busiest, share, servers)
+    parts = _parts(busiest, share, servers)
+    own, left = together(*(verdict for verdict, _ in parts)), undecided(*parts)
     redis = _figures(results, "redis")
     if redis is None:
         beside: ClaimVerdict = "does not hold" if own == "does not hold" else "cannot tell"
-        return Judgement(beside, f"{text}. `redis` was not measured beside it.", numbers)
+        return Judgement(beside, f"{text}. `redis` was not measured beside it.", numbers, left)
     even, took = redis
     numbers |= {**numbers_of("redis_busiest_over_mean", even), **numbers_of("redis_new_server_share", took)}
     text += f". Beside it redis: {times(even)} the mean, and the new server took {shown(took)}."
     if own == "holds" and not _beside(even, took, servers):
         return Judgement("cannot tell", f"{text} That is not as even as the claim needs to compare with.", numbers)
-    return Judgement(own, text, numbers)
+    return Judgement(own, text, numbers, left)
 
 
-def _own(busiest: Interval, share: Interval, servers: int) -> ClaimVerdict:
+def _parts(busiest: Interval, share: Interval, servers: int) -> tuple[tuple[ClaimVerdict, str], ...]:
+    """Judge what bound shoppers do to the busiest server and to the new one, with what either would take."""
     concentrates = by_interval(busiest, holds_from=CONCENTRATED, fails_to=EVEN)
     if share.low is None or share.high is None:
         stays: ClaimVerdict = "cannot tell"
@@ -74,7 +78,10 @@ def _own(busiest: Interval, share: Interval, servers: int) -> ClaimVerdict:
         stays = "holds"
     else:
         stays = "does not hold" if share.low >= TAKES / servers else "cannot tell"
-    return together(concentrates, stays)
+    heap = f"the busiest server{pointed(busiest)}: from {CONCENTRATED} times on holds, up to {EVEN} does not"
+    least = f"from {100 * TAKES / servers:.0f} % on does not"
+    taken = f"the new server's share{pointed(share)}: up to {100 * LEFT_ALONE:.0f} % holds, {least}"
+    return (concentrates, heap), (stays, taken)
 
 
 def _beside(even: Interval, took: Interval, servers: int) -> bool:

@@ -19,16 +19,35 @@ class Judgement(msgspec.Struct, frozen=True):
         verdict: see `ClaimVerdict`.
         evidence: one sentence with the number.
         numbers: what decided, name to number.
+        left_open: where the numbers lie between two verdicts: by what, and what it would have to be; see `undecided`.
     """
 
     verdict: ClaimVerdict
     evidence: str
     numbers: dict[str, float | None] = {}
+    left_open: str = ""
 
 
 def together(*verdicts: str) -> ClaimVerdict:
     """Return what several parts say together: one that does not hold refutes, and all must hold to hold."""
     return "does not hold" if "does not hold" in verdicts else "holds" if set(verdicts) == {"holds"} else "cannot tell"
+
+
+def undecided(*parts: tuple[ClaimVerdict, str]) -> str:
+    """Say which parts leave a claim open, and what each would take; nothing where none does, or one refutes.
+
+    Args:
+        parts: what each says, and the words: the figure, then a colon, then what it takes for either verdict.
+    """
+    if together(*(verdict for verdict, _ in parts)) != "cannot tell":
+        return ""
+    named = "; and by ".join(text for verdict, text in parts if verdict == "cannot tell")
+    return f"The whole interval counts. Left open by {named}."
+
+
+def pointed(value: Interval | None) -> str:
+    """Say of a figure without an interval that there is none."""
+    return " (without an interval here)" if value is None or value.low is None or value.high is None else ""
 
 
 def by_interval(rate: Interval, *, holds_from: float, fails_to: float) -> ClaimVerdict:

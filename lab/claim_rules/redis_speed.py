@@ -14,7 +14,9 @@ from lab.claim_rules.judgement import (
     n,
     numbers_of,
     out_of,
+    pointed,
     together,
+    undecided,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +50,12 @@ def redis_under_1ms(results: Results) -> Judgement:
         f"At {settled:,} B one session read took {_ms(read)} on average and one session write {_ms(write)}"
         f"{_beside(results, settled)}."
     )
-    return Judgement(verdict, evidence, {**numbers_of("read_ms", read), **numbers_of("write_ms", write)})
+    parts = [
+        (_under(mean), f"{name}{pointed(mean)}: up to {LIMIT_MS:.0f} ms holds, from there on does not")
+        for name, mean in (("the read", read), ("the write", write))
+    ]
+    numbers = {**numbers_of("read_ms", read), **numbers_of("write_ms", write)}
+    return Judgement(verdict, evidence, numbers, undecided(*parts))
 
 
 def redis_millions(results: Results) -> Judgement:
@@ -74,7 +81,9 @@ def redis_millions(results: Results) -> Judgement:
         f"{best['command']}, {best['depth']} to a request: {_rate(rate)} operations per second {unit}"
         f"{_by_the_clock(best, clock)}{_other(pipelined, best)}{_single(cells)}."
     )
-    return Judgement(verdict, evidence, {**numbers_of("per_core_second", rate), "depth": best["depth"]})
+    takes = f"the rate{pointed(rate)}: from {n(MILLIONS)} on holds, up to {n(NOT_MILLIONS)} does not"
+    numbers = {**numbers_of("per_core_second", rate), "depth": best["depth"]}
+    return Judgement(verdict, evidence, numbers, undecided((verdict, takes)))
 
 
 def redis_native_types(results: Results) -> Judgement:
@@ -96,7 +105,14 @@ def redis_native_types(results: Results) -> Judgement:
         f"{out_of(value['lost'], value['confirmed'])} with one value."
     )
     lost: dict[str, float | None] = {"native_lost": native["lost"], "value_lost": value["lost"]}
-    return Judgement(verdict, evidence, {"bytes_ratio": ratio, **lost})
+    bytes_open = f"the bytes: up to {FEWER_BYTES} times holds, more than {AS_MANY_BYTES} does not"
+    losses_open = "the changes at once: native types must have some, and one value must lose some"
+    seen = value["lost"] and native["confirmed"]
+    left = undecided(
+        ("holds" if ratio <= FEWER_BYTES or verdict == "does not hold" else "cannot tell", bytes_open),
+        ("holds" if seen or verdict == "does not hold" else "cannot tell", losses_open),
+    )
+    return Judgement(verdict, evidence, {"bytes_ratio": ratio, **lost}, left)
 
 
 def mean_ms(

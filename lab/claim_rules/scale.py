@@ -14,9 +14,11 @@ from lab.claim_rules.judgement import (
     interval_of,
     n,
     numbers_of,
+    pointed,
     shown,
     times,
     together,
+    undecided,
 )
 from lab.statistics import Interval
 
@@ -53,9 +55,12 @@ def copies_n(results: Results) -> Judgement:
     if missing := _missing(known):
         return Judgement("cannot tell", f"{evidence} {missing}", numbers)
     exact = all(abs(value / size - 1) <= COPIES_OFF for size, value in known.items())
-    if not exact or physical is None or physical.low is None or physical.low < LEAST_PHYSICAL:
-        return Judgement("cannot tell", evidence, numbers)
-    return Judgement("holds", evidence, numbers)
+    big: ClaimVerdict = "holds" if physical is not None and (physical.low or 0) >= LEAST_PHYSICAL else "cannot tell"
+    parts: tuple[tuple[ClaimVerdict, str], ...] = (
+        ("holds" if exact else "cannot tell", f"the copies: N, give or take {100 * COPIES_OFF:.0f} %, hold"),
+        (big, f"the bytes of 8 servers to 1{pointed(physical)}: from {LEAST_PHYSICAL:.0f} times on holds"),
+    )
+    return Judgement(together(*(verdict for verdict, _ in parts)), evidence, numbers, undecided(*parts))
 
 
 def replication_traffic(results: Results) -> Judgement:
@@ -70,7 +75,12 @@ def replication_traffic(results: Results) -> Judgement:
     numbers |= numbers_of("unread_bound", interval_of(at(results, "scale", "unread_bound", "rate")))
     missing = _missing([size for size in SIZES if at(points, str(size)) is not None])
     evidence = " ".join([*parts, *([missing] if missing else [])])
-    return Judgement(together(_linear(ratio), _needless(unread)), evidence, numbers)
+    least, most = BYTES_RATIO * (1 - BYTES_OFF), BYTES_RATIO * (1 + BYTES_OFF)
+    left = undecided(
+        (_linear(ratio), f"the bytes{pointed(ratio)}: {least:.1f} to {most:.1f} times holds, less than 4 does not"),
+        (_needless(unread), f"the changes never read{pointed(unread)}: from 50 % on holds, up to 20 % does not"),
+    )
+    return Judgement(together(_linear(ratio), _needless(unread)), evidence, numbers, "" if missing else left)
 
 
 def _linear(ratio: Interval | None) -> ClaimVerdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from reasons import reasoned
 
 from lab.claim_rules import cache
 
@@ -38,7 +39,7 @@ EVEN = {"ms": None, "below_ms": None, "above_ms": None}
 def test_faster_takes_the_whole_interval_of_a_search(search, verdict):
     """0.8 at most to hold, 1 at least to be refuted."""
     loads = {"search": {"ratio": {"p50": search}}, "product": {"ratio": {"p50": around(1.02)}}}
-    told = cache.cache_faster(found(loads=loads, break_even={**EVEN, "ms": 0.31}))
+    told = reasoned(cache.cache_faster(found(loads=loads, break_even={**EVEN, "ms": 0.31})))
     assert told.verdict == verdict
     assert "by its primary key 1.02 times" in told.evidence
     assert "breaks even at an origin query of about 0.31 ms" in told.evidence
@@ -84,7 +85,7 @@ def test_reuse(reuse, verdict):
         {"exponent": exponent, "share": 0.05, "hit_ratio": around(ratio)}
         for exponent, ratio in ((0.0, 0.05), (1.0, 0.45))
     ]
-    told = cache.cache_needs_reuse(found(reuse=reuse, hits=hits))
+    told = reasoned(cache.cache_needs_reuse(found(reuse=reuse, hits=hits)))
     assert told.verdict == verdict
     assert "45 % against 5 %" in told.evidence
 
@@ -113,7 +114,7 @@ FRESH = point(deleting=True, stale=0, rate=interval(0.0, 0.0, 0.0004))
 def test_stability_takes_hits_and_freshness_together(drop, timed, deleting, verdict):
     """Hits must fall, time alone must show something stale, deletion next to nothing."""
     calm = point(deleting=True, stale=0, rate=around(0.0), asked=0.0)
-    told = cache.cache_needs_stability(found(stability=drop, updates=[calm, timed, deleting]))
+    told = reasoned(cache.cache_needs_stability(found(stability=drop, updates=[calm, timed, deleting])))
     assert told.verdict == verdict
 
 
@@ -138,7 +139,7 @@ LESS, SAME, MORE = interval(0.3, 0.25, 0.35), interval(0.95, 0.92, 1.1), interva
 def test_relief_takes_queries_connections_and_cpu(queries, connections, cpu, verdict):
     """Each on its right side; one on the wrong side refutes."""
     load = {"queries_ratio": queries, "connections_ratio": connections, "cpu_ratio": cpu}
-    assert cache.cache_relieves_origin(found(loads={"shop": load})).verdict == verdict
+    assert reasoned(cache.cache_relieves_origin(found(loads={"shop": load}))).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_scales(ratio, verdict):
         "without cache": {"estimate": 900.0, "bound": "between"},
         "with cache": {"estimate": 1200.0, "bound": "at least"},
     }
-    told = cache.cache_scales(found(capacity={"arms": arms, "ratio": ratio}))
+    told = reasoned(cache.cache_scales(found(capacity={"arms": arms, "ratio": ratio})))
     assert told.verdict == verdict
     assert "without cache 900/s, with cache at least 1,200/s" in told.evidence
 
@@ -183,9 +184,49 @@ def test_survives(answered, minus, verdict):
         },
         "without cache": {"answered_during": {"answered": 0, "requests": 400}},
     }
-    told = cache.cache_survives_origin(found(outage={"arms": arms}))
+    told = reasoned(cache.cache_survives_origin(found(outage={"arms": arms})))
     assert told.verdict == verdict
     assert "Without a cache: 0 of 400." in told.evidence
+
+
+def test_relief_that_is_open_names_what_leaves_it_so_and_where_it_would_turn():
+    """The part that lies between, not those that hold; and the dear searches beside it."""
+    loads = {"shop": {"queries_ratio": LESS, "connections_ratio": LESS, "cpu_ratio": SAME}}
+    told = cache.cache_relieves_origin(found(loads={**loads, "thorough": {"cpu_ratio": interval(0.35, 0.3, 0.4)}}))
+    assert "for searches that read every product 0.35 times (0.30 to 0.40)" in told.evidence
+    assert told.left_open.endswith("Left open by the CPU time: up to 0.90 times holds, from 1.00 on does not.")
+
+
+def test_scales_says_what_the_cpu_time_lets_expect():
+    """Modelled, for the mix that was measured and for one whose queries are dear."""
+    cpu = {
+        kind: {"cpu_ms": {arm: {"total": ms} for arm, ms in zip(("without cache", "with cache"), both, strict=True)}}
+        for kind, both in {"shop": (1.8, 1.5), "thorough": (6.0, 2.0)}.items()
+    }
+    capacity = {"arms": {}, "ratio": interval(1.1, 0.9, 1.3)}
+    text = "expect 1.20 times for this mix, and 3.00 times for searches that read every product (modelled)."
+    assert text in cache.cache_scales(found(capacity=capacity, loads=cpu)).evidence
+    del cpu["thorough"]
+    assert "modelled" not in cache.cache_scales(found(capacity=capacity, loads=cpu)).evidence
+
+
+@pytest.mark.parametrize(
+    ("minus", "text"),
+    [
+        (interval(0.0, -0.1, 0.1), "about 3,200 reads instead of 800 would do (modelled)"),
+        (interval(-0.01, -0.06, 0.04), "about 1,250 reads instead of 800"),
+        (interval(-0.1, -0.2, -0.06), None),
+        (interval(0.0), None),
+    ],
+)
+def test_survival_that_is_open_says_how_many_reads_would_do(minus, text):
+    """If the difference stayed as it is; where it is surely too large, or has no interval, more reads are no cure."""
+    during = {"rate": interval(0.7, 0.6, 0.8), "requests": 800}
+    arm = {"answered_during": during, "answered_minus_hits": minus, "hit_ratio_before": around(0.7)}
+    told = cache.cache_survives_origin(found(outage={"arms": {"with cache": arm}}))
+    assert told.verdict == "cannot tell"
+    assert (text or "from -5 points on holds") in told.left_open
+    assert (text is None) == ("modelled" not in told.left_open)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from reasons import reasoned
 
 from lab import claims
 
@@ -26,7 +27,7 @@ def point(estimate, low=None, high=None, *, load=100, cpu=0.5, report=False, for
 def judged(*points):
     """Return how `database-slows` is judged."""
     found = {"experiment": "contention", "contention": {"points": list(points)}}
-    return next(one for one in claims.judge(found) if one["id"] == "database-slows")
+    return reasoned(next(one for one in claims.judge(found) if one["id"] == "database-slows"))
 
 
 @pytest.mark.parametrize(

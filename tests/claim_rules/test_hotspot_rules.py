@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from reasons import reasoned
 
 from lab import claims
 
@@ -29,7 +30,7 @@ def judged(sticky, redis):
     """Return the claim as a run with these strategies judges it; None leaves one out."""
     told = {name: one for name, one in (("sticky", sticky), ("redis", redis)) if one is not None}
     results = {"experiment": "hotspot", "run": {"servers": SERVERS - 1}, "hotspot": {"strategies": told}}
-    return next(one for one in claims.judge(results) if one["id"] == "sticky-hotspot")
+    return reasoned(next(one for one in claims.judge(results) if one["id"] == "sticky-hotspot"))
 
 
 def test_it_holds_at_the_edge_of_every_number():

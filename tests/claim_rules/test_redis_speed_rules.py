@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from reasons import reasoned
 
 from lab.claim_rules import redis_speed
 
@@ -45,7 +46,7 @@ QUICK, SLOW, NEAR = interval(0.06, 0.05, 0.07), interval(1.3, 1.0, 1.5), interva
 )
 def test_under_1ms_takes_both_means_with_their_whole_intervals(read, write, verdict):
     """Either on the wrong side refutes it; both must lie on the right one."""
-    assert redis_speed.redis_under_1ms(times(read, write)).verdict == verdict
+    assert reasoned(redis_speed.redis_under_1ms(times(read, write))).verdict == verdict
 
 
 def test_under_1ms_says_what_stands_beside_it():
@@ -91,7 +92,7 @@ FEW = interval(400_000.0, 300_000.0, 500_000.0)
 )
 def test_millions_takes_the_better_of_pipelined_get_and_set(cells, verdict):
     """Per second of one core; what is not pipelined, or writes no log, does not count."""
-    assert redis_speed.redis_millions(rates(*cells)).verdict == verdict
+    assert reasoned(redis_speed.redis_millions(rates(*cells))).verdict == verdict
 
 
 @pytest.mark.parametrize(("clock", "verdict"), [(MANY, "holds"), (FEW, "does not hold")])
@@ -137,7 +138,7 @@ def changes(native_bytes, native_lost, value_lost, confirmed=960):
 )
 def test_native_types_take_bytes_and_losses(native_bytes, native_lost, value_lost, verdict):
     """Half the bytes and nothing lost where one value loses; more than 0.9 of the bytes, or a loss, refutes it."""
-    assert redis_speed.redis_native_types(changes(native_bytes, native_lost, value_lost)).verdict == verdict
+    assert reasoned(redis_speed.redis_native_types(changes(native_bytes, native_lost, value_lost))).verdict == verdict
 
 
 def test_native_types_tell_their_numbers():

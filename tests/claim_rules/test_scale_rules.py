@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from reasons import reasoned
 
 from lab.claim_rules import scale
 from lab.statistics import Interval
@@ -42,18 +43,18 @@ def test_a_copy_on_every_server_in_ids_and_in_memory_holds():
 @pytest.mark.parametrize("copies", [0.5, 0.25])
 def test_half_as_many_copies_as_servers_does_not_hold(copies):
     """N/2 or fewer refute it."""
-    assert scale.copies_n(run(copies=copies)).verdict == "does not hold"
+    assert reasoned(scale.copies_n(run(copies=copies))).verdict == "does not hold"
 
 
 def test_copies_between_half_and_all_cannot_tell():
     """Neither as many as servers nor few enough."""
-    assert scale.copies_n(run(copies=0.9)).verdict == "cannot tell"
+    assert reasoned(scale.copies_n(run(copies=0.9))).verdict == "cannot tell"
 
 
 def test_a_little_off_is_allowed():
     """Two per cent; a session may begin while the servers are scanned."""
-    assert scale.copies_n(run(copies=1.019)).verdict == "holds"
-    assert scale.copies_n(run(copies=1.021)).verdict == "cannot tell"
+    assert reasoned(scale.copies_n(run(copies=1.019))).verdict == "holds"
+    assert reasoned(scale.copies_n(run(copies=1.021))).verdict == "cannot tell"
 
 
 @pytest.mark.parametrize("times", [5.9, 6.1])
@@ -62,22 +63,22 @@ def test_the_whole_interval_of_the_bytes_must_reach_six(times):
     found = run()
     points = found["scale"]["points"]["all-to-all"]
     points["8"]["physical_bytes"] = around(times * 2000)
-    assert scale.copies_n(found).verdict == "cannot tell"
+    assert reasoned(scale.copies_n(found)).verdict == "cannot tell"
     points["8"]["physical_bytes"] = around(6.5 * 2000)
-    assert scale.copies_n(found).verdict == "holds"
+    assert reasoned(scale.copies_n(found)).verdict == "holds"
 
 
 def test_bytes_without_an_interval_cannot_tell():
     """A point may be luck."""
     found = run()
     found["scale"]["points"]["all-to-all"]["8"]["physical_bytes"] = {"estimate": 16000, "low": None, "high": None}
-    assert scale.copies_n(found).verdict == "cannot tell"
+    assert reasoned(scale.copies_n(found)).verdict == "cannot tell"
 
 
 def test_other_sizes_cannot_tell_and_the_evidence_says_which_are_missing():
     """The claim names its numbers of servers."""
     for judge in (scale.copies_n, scale.replication_traffic):
-        found = judge(run(sizes=(1, 2)))
+        found = reasoned(judge(run(sizes=(1, 2))))
         assert found.verdict == "cannot tell"
         assert "4, 8 servers" in found.evidence
 
@@ -96,7 +97,7 @@ def test_growing_traffic_that_nobody_reads_holds():
 )
 def test_traffic_must_grow_as_the_peers_do(bent, verdict):
     """Linear holds, less than four times does not, anything else is in between."""
-    assert scale.replication_traffic(run(bent=bent)).verdict == verdict
+    assert reasoned(scale.replication_traffic(run(bent=bent))).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_traffic_must_grow_as_the_peers_do(bent, verdict):
 )
 def test_what_is_delivered_must_be_needless(unread, verdict):
     """Half of it unread with the whole interval, or no more than a fifth."""
-    assert scale.replication_traffic(run(unread=unread)).verdict == verdict
+    assert reasoned(scale.replication_traffic(run(unread=unread))).verdict == verdict
 
 
 def test_a_system_that_does_not_tell_bytes_cannot_tell():
@@ -113,7 +114,7 @@ def test_a_system_that_does_not_tell_bytes_cannot_tell():
     found = scale.replication_traffic(run(bytes_per_peer=None))
     assert found.verdict == "cannot tell"
     assert "not counted" in found.evidence
-    assert scale.replication_traffic(run(bytes_per_peer=None, unread=0.1)).verdict == "does not hold"
+    assert reasoned(scale.replication_traffic(run(bytes_per_peer=None, unread=0.1))).verdict == "does not hold"
 
 
 def test_without_all_to_all_nothing_is_tested():
