@@ -8,6 +8,8 @@ from lab.report.tellings import Table
 from lab.report.words import NONE, interval, number, percent, sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.report.results import Run
 
 QUESTION = "A cache in front of the catalogue: when does it pay, what does it spare the origin, and what does it cost?"
@@ -60,15 +62,28 @@ def _faster(run: Run) -> list[str]:
     ratios = {kind: load["ratio"]["p50"] for kind, load in told.items() if kind != "shop" and load["ratio"]["p50"]}
     if "search" not in ratios:
         return []
-    beside = f", a product page {number(ratios['product']['estimate'])} times" if "product" in ratios else ""
-    return [f"with the cache a search took {number(ratios['search']['estimate'])} times as long{beside} (medians)"]
+    search, product = ratios["search"], ratios.get("product")
+    beside = f", a product page {number(product['estimate'])} times{_doubt(product)}" if product else ""
+    took = f"a search took {number(search['estimate'])} times as long{_doubt(search)}"
+    return [f"with the cache, by medians, {took}{beside}"]
+
+
+def is_unsure(ratio: Mapping[str, Any]) -> bool:
+    """Return whether the interval of a ratio has 1 in it."""
+    low, high = ratio.get("low"), ratio.get("high")
+    return low is not None and high is not None and low <= 1 <= high
+
+
+def _doubt(ratio: Mapping[str, Any]) -> str:
+    return " (too close to call)" if is_unsure(ratio) else ""
 
 
 def _relief(run: Run) -> list[str]:
     load = loads(run).get("shop")
     if not load or not load["queries_ratio"]:
         return []
-    cpu = "" if not load["cpu_ratio"] else f" and cost {number(load['cpu_ratio']['estimate'])} times the CPU time"
+    ratio = load["cpu_ratio"]
+    cpu = "" if not ratio else f" and cost {number(ratio['estimate'])} times the CPU time{_doubt(ratio)}"
     queries = number(load["queries_ratio"]["estimate"])
     return [f"under the shop's mix a request asked the origin {queries} times as often{cpu}"]
 

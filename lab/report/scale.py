@@ -309,6 +309,10 @@ def _modelled(run: Run) -> Table:
     )
 
 
+def _whole(value: float) -> str:
+    return size(value).replace(".0 ", " ")
+
+
 def assumptions(run: Run) -> str:
     """Say what the model takes for granted."""
     assumed = run.get("scale", "model", "assumed")
@@ -318,7 +322,7 @@ def assumptions(run: Run) -> str:
         f"Modelled from CPU, bytes and memory measured here. Assumed: a live session sends a request every "
         f"{assumed['think_seconds']:.0f} s; a web server and a Redis are one core each, the database "
         f"{assumed['database_cores']} cores, used to {percent(assumed['busy_most'])} at most; each machine has "
-        f"{size(assumed['memory_bytes'])} for sessions and 10 Gbit/s each way; the database's disk writes "
-        f"{size(assumed['log_bytes'])}/s. The balancer and the catalogue's own queries, alike under every strategy, "
+        f"{_whole(assumed['memory_bytes'])} for sessions and 10 Gbit/s each way; the database's disk writes "
+        f"{_whole(assumed['log_bytes'])}/s. The balancer and the catalogue's own queries, alike under every strategy, "
         "are left out."
     )

@@ -118,10 +118,20 @@ class TestTitles:
         assert drawn.relief_title({"queries": interval(0.2), "connections": None, "cpu": None}) == (
             "With the cache a read asks the origin 0.20 times as often"
         )
+        assert drawn.relief_title({"queries": interval(0.2), "connections": None, "cpu": interval(0.95)}) == (
+            "With the cache a read asks the origin 0.20 times as often; too close to call for the CPU time (0.95)"
+        )
+        assert drawn.relief_title({"queries": interval(1.0)}) == (
+            "Whether the cache spares anything is too close to call for origin queries (1.00)"
+        )
         found = made_up_cache.results()["cache"]["capacity"]
         assert cache_capacity.capacity_title(found) == "With the cache the shop carries 1.33 times the load below 50 ms"
         close = {**found, "ratio": interval(1.05)}
         assert "is too close to call: 1.05 (0.95 to 1.16) times" in cache_capacity.capacity_title(close)
+        points = {**found, "ratio": {"estimate": 1.3, "low": None, "high": None}}
+        assert cache_capacity.capacity_title(points).startswith(
+            "In a single pass, with the cache the shop carries 1.30"
+        )
         assert "without cache about 900 reads/s" in cache_capacity.capacity_title({**found, "ratio": None})
 
     def test_moments(self):

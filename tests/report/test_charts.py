@@ -182,8 +182,7 @@ class TestTitles:
     def test_where(self):
         """One copy and several copies are told apart."""
         assert (
-            places.title({"redis": 1.0, "all-to-all": 4.0})
-            == "All-to-all holds 4.0 copies of a session; redis holds one"
+            places.title({"redis": 1.0, "all-to-all": 4.0}) == "All-to-all holds 4 copies of a session; redis holds one"
         )
         assert places.title({"redis": 1.0, "all-to-all": 1.0}) == "Redis and all-to-all hold one copy of a session"
 
@@ -229,6 +228,9 @@ class TestTitles:
         assert two_tabs.title({"blob": {"redis": safe, "isolated": lossy}}) == (
             "Two tabs lost no update under blob, leaving out isolated"
         )
+        assert two_tabs.title({"blob": {"isolated": lossy}}) == (
+            "Two tabs lost 5.0 % of their colliding updates under blob"
+        )
 
     def test_servers(self):
         """An uneven strategy is named; even work is said so."""
@@ -252,7 +254,7 @@ class TestTitles:
         late = [{"from_ms": 0, "views": 10, "visible": 4}, {"from_ms": 5, "views": 10, "visible": 10}]
         blind = [{"from_ms": 0, "views": 10, "visible": 1}, {"from_ms": 5, "views": 10, "visible": 2}]
         assert visibility.title({"all-to-all": late, "isolated": blind}, []) == (
-            "Under isolated 90 % of the soonest views missed the latest item, whatever the wait; "
+            "Under isolated 90 % of the soonest views missed the latest item, some even after 5 ms; "
             "under all-to-all 60 %, none after 5 ms"
         )
         assert visibility.title({}, ["redis"]).startswith("Every view showed the latest item")

@@ -160,7 +160,7 @@ def test_what_the_database_did_is_told_per_load(told):
     assert caption.title == (
         "At 500/s PostgreSQL needs 1.5 times the CPU time and 15.0 times the log when the sessions lie in it"
     )
-    assert "Autovacuum was on and came by 7 times; checkpoints: 0." in caption.note
+    assert "Autovacuum was on, its rounds: 7; checkpoints: 0." in caption.note
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

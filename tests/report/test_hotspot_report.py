@@ -157,6 +157,8 @@ def test_titles_of_every_mixture():
 
 def test_without_binding_there_is_no_crowd_to_model(told):
     """The chart says why it is left out."""
+    title = told.caption("one", "share-over-time").title
+    assert title.endswith(" a new server and a drained one both move the load, at once"), title
     assert told.chart("one", "crowd-size") == (None, "No strategy of this run binds shoppers to servers.")
 
 

@@ -120,6 +120,12 @@ class TestTitles:
         once = {"sticky": {"capacity": bracket, "busy": {}}, "redis": carried(400, 400)}
         assert drawn.capacity_title(once) == "In a single pass sticky carries 2.0 times the load of redis"
 
+        unended = {name: {"capacity": {"bound": "at least", "estimate": 900}, "busy": {}} for name in ("a", "b")}
+        assert drawn.capacity_title(unended) == (
+            "Every strategy carries at least 900 requests/s: where it would end was not reached"
+        )
+        assert drawn.capacity_title({"a": unended["a"]}).startswith("A carries at least 900 requests/s")
+
     def test_a_crowded_machine_compares_nothing(self):
         """Where other programs took more than a quarter of the CPU time, the title says so, and no more."""
         capacity = {"bound": "between", "estimate": 500, "low": 480, "high": 520}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.report import style
-from lab.report.cache import KINDS, WITH, WITHOUT, loads, share
+from lab.report.cache import KINDS, WITH, WITHOUT, is_unsure, loads, share
 from lab.report.charts import cache_capacity, cache_hits, cache_marks, cache_moments
 from lab.report.charts.cache_marks import COLOURS, MARKERS, SHADES
 from lab.report.charts.chart import Caption, Draw, NothingToDraw, load_subtitle
@@ -39,7 +39,7 @@ def draw_latency(run: Run, figure: Figure) -> Caption:
         "Below the dashed line the cache makes the median read quicker, above it slower: a cheap query gains little or "
         "loses, because asking the cache costs time, too.",
         load_subtitle(run),
-        "Lines: 95 % intervals over blocks. "
+        ("Lines: 95 % intervals over blocks. " if _bounded(told) else "Too few blocks for intervals. ")
         + (f"Dotted: interpolated between the measured points, a cache breaks even at {even:.2f} ms. " if even else "")
         + "Thorough searches are offered at a fifth of the load.",
         ("reads", "origin query (ms)", "without (ms)", "with (ms)", "ratio", "hits"),
@@ -86,13 +86,17 @@ def _costs(figure: Figure, told: Mapping[str, Any], even: float | None) -> None:
     style.log_ticks(axes.xaxis)
 
 
+def _bounded(told: Mapping[str, Any]) -> bool:
+    return any(load["ratio"]["p50"].get("low") is not None for load in told.values())
+
+
 def _both(load: Mapping[str, Any]) -> bool:
     return bool(load["ratio"]["p50"] and load["origin_ms"])
 
 
 def latency_title(ratios: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which reads the cache made quicker, which not, and of which it cannot be told."""
-    unsure = {kind: one for kind, one in ratios.items() if _is_unsure(one)}
+    unsure = {kind: one for kind, one in ratios.items() if is_unsure(one)}
     sure = {kind: one for kind, one in ratios.items() if kind not in unsure}
     parts = [f"{_READS[kind]} takes {number(one['estimate'])} times as long" for kind, one in sure.items()]
     close = [f"{_READS[kind]} ({number(one['estimate'])})" for kind, one in unsure.items()]
@@ -103,12 +107,6 @@ def latency_title(ratios: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 _READS = {"product": "a product page", "search": "a search", "thorough": "a thorough search"}
-
-
-def _is_unsure(ratio: Mapping[str, Any]) -> bool:
-    """Return whether the interval of a ratio has 1 in it."""
-    low, high = ratio.get("low"), ratio.get("high")
-    return low is not None and high is not None and low <= 1 <= high
 
 
 # --- relief ----------------------------------------------------------------------------------------------------------
@@ -182,13 +180,21 @@ def _shops(axes: Axes, label: str) -> None:
 
 def relief_title(ratios: Mapping[str, Mapping[str, Any] | None]) -> str:
     """Say how much less the origin is asked, and whether the machine has less to do."""
-    said = {name: number(one["estimate"]) for name, one in ratios.items() if one}
-    text = f"with the cache a read asks the origin {said['queries']} times as often"
-    if "connections" in said:
-        text += f", keeps {said['connections']} times as many connections busy"
-    if "cpu" in said:
-        text += f" and costs {said['cpu']} times the CPU time"
-    return sentence(text)
+    told = {name: one for name, one in ratios.items() if one}
+    sure = [_SPARED[name][0].format(number(one["estimate"])) for name, one in told.items() if not is_unsure(one)]
+    close = [f"{_SPARED[name][1]} ({number(one['estimate'])})" for name, one in told.items() if is_unsure(one)]
+    rest = f"too close to call for {listed(close)}" if close else ""
+    if not sure:
+        return sentence(f"whether the cache spares anything is {rest}")
+    return sentence(f"with the cache a read {listed(sure)}{f'; {rest}' if rest else ''}")
+
+
+_SPARED = {
+    "queries": ("asks the origin {} times as often", "origin queries"),
+    "connections": ("keeps {} times as many connections busy", "busy connections"),
+    "cpu": ("costs {} times the CPU time", "the CPU time"),
+}
+"""Ratio to how a title says it, and to its name."""
 
 
 CHARTS: dict[str, Draw] = {

@@ -69,15 +69,16 @@ def _searched(axes: Axes, arm: str, points: Sequence[Mapping[str, Any]], found: 
 
 def capacity_title(found: Mapping[str, Any]) -> str:
     """Say how many times the load the shop carries with the cache, or that it is too close to call."""
-    ratio = found.get("ratio")
+    ratio, limit = found.get("ratio"), f"{found['limit_ms']:.0f} ms"
     if not ratio:
         carried = [f"{arm} {_bound(one)} {one['estimate']:,.0f} reads/s" for arm, one in found["arms"].items()]
-        return sentence(f"below 50 ms the shop carries {', '.join(carried)}")
+        return sentence(f"below {limit} the shop carries {', '.join(carried)}")
     low, high = ratio.get("low"), ratio.get("high")
     if low is not None and low < 1 < high:
         told = f"{interval(ratio)} times"
-        return f"Whether the shop carries more load below 50 ms with the cache is too close to call: {told}"
-    return sentence(f"with the cache the shop carries {number(ratio['estimate'])} times the load below 50 ms")
+        return f"Whether the shop carries more load below {limit} with the cache is too close to call: {told}"
+    once = "" if low is not None else "in a single pass, "
+    return sentence(f"{once}with the cache the shop carries {number(ratio['estimate'])} times the load below {limit}")
 
 
 def _bound(one: Mapping[str, Any]) -> str:

@@ -49,8 +49,9 @@ def draw_hits(run: Run, figure: Figure) -> Caption:
         "A small cache answers much if few things are asked for often; if all are asked for alike, it answers as much "
         "as it holds.",
         "Product pages, read past the web servers; as many reads to warm up as were counted",
-        "Lines: 95 % intervals over stretches of the reads. Redis forgets by LRU, approximately. Dotted: what a cache "
-        "of that size would answer if every read were for another product.",
+        "Zipf 1: the second most wanted product is asked for half as often as the first, the third a third as often, "
+        "and so on. Lines: 95 % intervals over stretches of the reads. A full cache forgets what was not read for "
+        "longest, approximately. Dotted: the share of the products that it has room for.",
         ("popularity", "room", "held in the end", "hit ratio", "reads"),
         tuple(
             (
@@ -147,7 +148,7 @@ def updates_title(found: Sequence[Mapping[str, Any]]) -> str:
             parts.append(f"{percent(most['stale']['rate']['estimate'])}{what} if {how}")
     calm = [one for one in found if one["delete_on_write"] and not one["asked"] and one["hit_ratio"]]
     busy = [one for one in found if one["delete_on_write"] and one["asked"] and one["hit_ratio"]]
-    if calm and busy:
+    if calm and busy and parts:
         last = max(busy, key=lambda one: one["asked"])["hit_ratio"]["estimate"]
         parts.append(f"which takes hits from {percent(calm[0]['hit_ratio']['estimate'])} to {percent(last)}")
     return sentence(", ".join(parts)) if parts else "Too few reads to say what changes do"

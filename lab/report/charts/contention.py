@@ -300,7 +300,8 @@ def draw_machine(run: Run, figure: Figure) -> Caption:
         "Two bars per load: D with the sessions in the database, R in Redis. What differs between them is what the "
         "sessions cost; what reaches the dashed line is not judged.",
         _subtitle(run),
-        f"CPU time of all processes of a part, divided by that of all processors. Dashed: {limit:.0f} %.",
+        "D: sessions in the database, R: in Redis. CPU time of all processes of a part, divided by that of all "
+        f"processors. Dashed: {limit:.0f} %, from which on nothing is judged.",
         ("offered load", "arm", *(f"{label} (%)" for label, _ in _PARTS.values()), "total (%)"),
         tuple(
             (

@@ -103,7 +103,7 @@ def above(axes: Axes, keys: Sequence[Artist], *, columns: int) -> None:
 def _counted(every: Sequence[Point]) -> str:
     checkpoints = sum(get(one, "engine", "checkpoints") or 0 for one in every)
     vacuums = sum(get(one, "engine", "autovacuums") or 0 for one in every)
-    return f"Autovacuum was on and came by {vacuums} times; checkpoints: {checkpoints}."
+    return f"Autovacuum was on, its rounds: {vacuums}; checkpoints: {checkpoints}."
 
 
 def _panel(axes: Axes, title: str, figured: Callable[[Point, str], float | None], every: Sequence[Point]) -> None:
@@ -151,8 +151,8 @@ def _row(point: Point) -> tuple[str, ...]:
 
 def database_title(every: Sequence[Point]) -> str:
     """Say how much more PostgreSQL does with the sessions in it, at the highest load without the report."""
-    plain = [one for one in every if not one["report"] and not is_crowded(one)] or list(every)
-    last = plain[-1]
+    plain = [one for one in every if not one["report"]] or list(every)
+    last = ([one for one in plain if not is_crowded(one)] or plain)[-1]
     parts = []
     for what, figured in (("CPU time", _cores), ("log", _log)):
         own, without = figured(last, "database"), figured(last, "redis")

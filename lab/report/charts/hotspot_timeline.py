@@ -149,9 +149,10 @@ def timeline_title(told: Stories) -> str:
     if stays:
         parts.append(f"Under {listed(stays)} neither a new server nor a drained one moves the load of those bound")
     if moved:
-        parts.append(f"under {listed(moved)} both do, at once")
+        both = "both do" if stays else "a new server and a drained one both move the load"
+        parts.append(f"under {listed(moved)} {both}, at once")
     if unclear := [name for name, moved in moves.items() if moved is None]:
-        parts.append(f"under {listed(unclear)} only in part")
+        parts.append(f"under {listed(unclear)} {'' if parts else 'the load moves '}only in part")
     return sentence("; ".join(parts))
 
 

@@ -78,7 +78,7 @@ def _wait(axes: Axes, row: float, name: str, found: dict[str, Any], words: str, 
     face = "white" if hollow else look.colour
     axes.plot(found["estimate"], row, look.marker, ms=9, mfc=face, mec=look.colour, mew=1.8)
     axes.annotate(
-        f"{words} {number(found['estimate'], 1, ' ms')}",
+        f"{words} {number(found['estimate'], 1 if found['estimate'] < 100 else 0, ' ms')}",  # noqa: PLR2004 - three digits do
         (_end(found), row),
         (9, -3.5),
         textcoords="offset points",

@@ -150,6 +150,7 @@ def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_of(round(value))))
     axes.set_xlabel("size of the session (log scale)")
+    axes.tick_params(axis="x", labelsize=9)
 
 
 def _labels(axes: Axes, by_store: Mapping[str, Mapping[int, dict[str, Any]]], reach: float) -> None:

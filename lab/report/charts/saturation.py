@@ -173,7 +173,9 @@ def latency_title(told: Mapping[str, Mapping[str, Any]], limit: float) -> str:
         found = told[name]["capacity"]
         bound = "" if found["bound"] == "between" else f"{found['bound']} "
         parts.append(f"{name} {bound}{_round(found['estimate'])}")
-    return sentence(f"requests/s before one in twenty waits {limit:.0f} ms: {listed(parts)}")
+    crowd = max((one["busy"]["others"] for one in told.values() if one["busy"]), default=0.0)
+    other = f"; other programs used up to {percent(crowd)} of the CPU time" if crowd > _CROWDED else ""
+    return sentence(f"requests/s before one in twenty waits {limit:.0f} ms: {listed(parts)}{other}")
 
 
 def _round(value: float) -> str:
@@ -300,7 +302,10 @@ def capacity_title(told: Mapping[str, Mapping[str, Any]]) -> str:
     most, least = ranked[0], ranked[-1]
     times = loads[most] / loads[least]
     (low, _), (_, high) = _ends(told[most]["capacity"]), _ends(told[least]["capacity"])
-    if most == least:
+    if told[least]["capacity"]["bound"] == "at least":
+        who = "every strategy" if len(told) > 1 else least
+        first = f"{who} carries at least {_round(loads[least])} requests/s: where it would end was not reached"
+    elif most == least:
         first = f"{most} carries {_round(loads[most])} requests/s"
     elif times < _SAME or (high is not None and low <= high):
         first = "all strategies carry about the same load"

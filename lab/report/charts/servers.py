@@ -33,12 +33,13 @@ def draw(run: Run, figure: Figure) -> Caption:
         raise NothingToDraw("No requests per server were counted.")
     axes = figure.subplots()
     fair = 1 / max(len(own) for own in shares.values())
+    longest = max(max(own.values()) for own in shares.values())
     for row, (name, own) in enumerate(shares.items()):
-        _group(axes, row, name, own)
+        _group(axes, row, name, own, at=100 * longest + 0.3)
     axes.axvline(100 * fair, color=style.INK, lw=1, ls=(0, (4, 3)))
     style.rows(axes, list(shares), list(shares))
     axes.text(100 * fair, -0.62, f"fair share {percent(fair)} ", ha="right", va="top", size=10, color=style.INK)
-    axes.set_xlim(0, 100 * max(max(own.values()) for own in shares.values()) * 1.18)
+    axes.set_xlim(0, 100 * longest * 1.18)
     axes.set_xlabel("share of the strategy's requests (%)")
     axes.grid(axis="x")
     servers = sorted({server for own in shares.values() for server in own})
@@ -71,14 +72,15 @@ def _shares(counts: dict[str, int]) -> Shares:
     return {server: count / total for server, count in counts.items()}
 
 
-def _group(axes: Axes, row: int, name: str, shares: Shares) -> None:
+def _group(axes: Axes, row: int, name: str, shares: Shares, *, at: float) -> None:
+    """Draw a strategy's bars, and name them in a column at `at`, clear of the line of the fair share."""
     look, height = style.look(name), 0.8 / len(shares)
     for index, (server, share) in enumerate(shares.items()):
         y = row - 0.4 + (index + 0.5) * height
         axes.barh(y, 100 * share, height * 0.86, color=style.shade(look.colour, 0.75))
         if len(shares) <= _MOST_NAMED:
             axes.text(
-                100 * share + 0.3,
+                at,
                 y,
                 f"{server}  {percent(share)}",
                 va="center",

@@ -63,7 +63,8 @@ def title(found: dict[str, dict[str, dict[str, Any]]]) -> str:
             parts.append(f"{percent(share)}{'' if parts else ' of their colliding updates'} under {policy}")
     if safe:
         parts.append(f"{'none' if parts else 'no update'} under {listed(safe)}")
-    control = ", leaving out isolated" if any("isolated" in checks for checks in found.values()) else ""
+    names = {name for checks in found.values() for name in checks}
+    control = ", leaving out isolated" if "isolated" in names and len(names) > 1 else ""
     return f"Two tabs lost {', '.join(parts)}{control}"
 
 

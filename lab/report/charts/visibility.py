@@ -62,7 +62,8 @@ def title(late: dict[str, Bins], whole: list[str]) -> str:
         first, until = late[name][0], _seen_from(late[name])
         share = percent(1 - first["visible"] / first["views"])
         what = "" if parts else " of the soonest views missed the latest item"
-        end = "whatever the wait" if until is None else f"none after {_gap(until)}"
+        last = _gap(late[name][-1]["from_ms"])
+        end = f"some even after {last}" if until is None else f"none after {_gap(until)}"
         parts.append(f"under {name} {share}{what}, {end}")
     return sentence("; ".join(parts))
 
@@ -109,7 +110,7 @@ def _axes(axes: Axes, found: dict[str, Bins]) -> None:
     axes.set_xlim(xs[0] * 0.85, xs[-1] * 4)
     axes.xaxis.set_major_locator(FixedLocator(xs))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "under 1 ms" if value < 1 else _gap(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "< 1 ms" if value < 1 else _gap(value)))
     axes.tick_params(axis="x", labelsize=9)
     axes.set_ylim(0, 109)
     axes.set_yticks(range(0, 101, 20))

@@ -54,7 +54,9 @@ def title(copies: dict[str, float | None]) -> str:
     """Say which strategies keep one copy of a session and which more."""
     known = {name: value for name, value in copies.items() if value is not None}
     single = [name for name, value in known.items() if abs(value - 1) <= _ONE]
-    parts = [f"{name} holds {value:.1f} copies" for name, value in known.items() if value > 1 + _ONE]
+    parts = [
+        f"{name} holds {f'{value:.1f}'.removesuffix('.0')} copies" for name, value in known.items() if value > 1 + _ONE
+    ]
     text = ", ".join(parts)
     if text:
         text += " of a session"

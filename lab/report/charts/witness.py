@@ -128,7 +128,7 @@ def _ms(request: Request, start_ns: int) -> float:
 def _draw_lanes(axes: Axes, lanes: list[str], requests: int) -> None:
     for row, lane in enumerate(lanes):
         axes.plot([-0.42, requests - 0.5], [row, row], color=style.GRID, lw=10, solid_capstyle="round", zorder=0)
-        axes.text(-0.6, row - 0.3, lane, size=12, weight="bold", color=style.SOFT, va="center")
+        axes.text(-0.6, row - 0.36, lane, size=12, weight="bold", color=style.SOFT, va="center")
 
 
 def _arrow(axes: Axes, before: tuple[int, int], after: tuple[int, int]) -> None:
@@ -141,16 +141,16 @@ def _box(axes: Axes, place: tuple[int, int], request: Request, names: dict[str, 
     cart = request.get("cart")
     missing = token is not None and cart is not None and token not in cart and request["f"] not in _EMPTIES
     edge = style.BAD if missing else style.SOFT
-    frame = FancyBboxPatch((x - 0.36, y - 0.25), 0.72, 0.5, boxstyle="round,pad=0.02", fc="white", ec=edge, lw=1.8)
+    frame = FancyBboxPatch((x - 0.36, y - 0.3), 0.72, 0.6, boxstyle="round,pad=0.02", fc="white", ec=edge, lw=1.8)
     axes.add_patch(frame)
-    axes.text(x, y - 0.15, _verb(request, names), size=10.5, weight="bold", **_CENTRED)
+    axes.text(x, y - 0.2, _verb(request, names), size=10.5, weight="bold", **_CENTRED)
     if cart is None:
         axes.text(x, y + 0.1, f"status {request.get('status')}", size=9.5, color=style.SOFT, **_CENTRED)
         return
     chips = [(names[one], True) for one in cart[-_MOST_CHIPS:]] + ([(names[token], False)] if missing and token else [])
-    axes.text(x, y, "cart shown:" if cart else "cart shown: empty", size=9, color=style.SOFT, **_CENTRED)
+    axes.text(x, y - 0.04, "cart shown:" if cart else "cart shown: empty", size=9, color=style.SOFT, **_CENTRED)
     for index, (letter, there) in enumerate(chips):
-        _chip(axes, x + (index - (len(chips) - 1) / 2) * 0.14, y + 0.15, letter, there=there)
+        _chip(axes, x + (index - (len(chips) - 1) / 2) * 0.14, y + 0.17, letter, there=there)
 
 
 def _chip(axes: Axes, x: float, y: float, letter: str, *, there: bool) -> None:
