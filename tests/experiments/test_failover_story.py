@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from lab.consistency.shopper import arrange
 from lab.experiments.failover import story
+from lab.experiments.failover.experiment import Struck
+from lab.experiments.failover.faults import CONTAINER_RENEWAL_SECONDS, known_to
+from lab.experiments.failover.findings import _validity
 from lab.experiments.failover.story import Marks
 from loadtests.recorder import Operation
 
@@ -311,3 +316,23 @@ def test_the_control_is_told_without_sessions_and_writes():
     history = [add("a", 5), view([], 11), final([])]
     assert story.tell(history, MARKS, victim="web-2", struck_share=1 / 2, control=True)["sessions"] is None
     assert story.tell(history, MARKS, victim="web-2", struck_share=1 / 2)["sessions"]["alive"] == 1
+
+
+def test_a_fault_that_lasted_longer_than_its_load_is_told_so():
+    """Nobody was there to see its end; one whose repair was seen by shoppers gives no warning."""
+    unseen = replace(MARKS, repaired_ns=MARKS.end_ns + 3 * SECOND)
+    struck = [
+        Struck(arm, "redis", fault, 1, [], marks, None, [])
+        for arm, fault, marks in (("redis", "rolling-restart", unseen), ("redis", "kill-redis", MARKS))
+    ]
+    validity = _validity(SimpleNamespace(struck=struck, left_out={}))
+    assert not validity["ok"]
+    assert len(validity["warnings"]) == 1
+    assert validity["warnings"][0].startswith("rolling-restart lasted 3.0 s longer than its load")
+
+
+def test_the_load_is_as_long_as_a_container_takes_to_be_renewed():
+    """A process is there again in a second and a half; with that, the load would end before the second container."""
+    here, there = known_to("local")["rolling-restart"], known_to("docker")["rolling-restart"]
+    assert there.seconds_per_server == CONTAINER_RENEWAL_SECONDS > 4 * here.seconds_per_server
+    assert {name for name, fault in known_to("docker").items() if fault.seconds_per_server} == {"rolling-restart"}

@@ -30,6 +30,10 @@ RENEWAL_SECONDS = 1.5
 """About how long it takes to renew one server of many, under load: most of it is the balancer's farewell to idle
 connections (`lab/engines/nginx.py`)."""
 
+CONTAINER_RENEWAL_SECONDS = 9.0
+"""The same in containers: the farewell of a server that leaves (`lab/servers/farewell.py`), a new process, and the time
+until DNS lists it and the balancer has asked."""
+
 ROOM_BYTES = 4 * 1024 * 1024
 """How far `maxmemory` lies above what Redis holds before it is filled."""
 
@@ -246,8 +250,14 @@ def known_to(engine: str, faults: Mapping[str, Fault] = FAULTS) -> dict[str, Fau
     if engine == "local":
         return dict(faults)
     after_stop = list(faults).index("stop-server") + 1 if "stop-server" in faults else 0
-    every = [*faults.values()]
+    every = [_of_containers(fault) for fault in faults.values()]
     return {fault.name: fault for fault in (*every[:after_stop], CUT, *every[after_stop:])}
+
+
+def _of_containers(fault: Fault) -> Fault:
+    """Return a fault with the time that it takes of containers."""
+    slow = bool(fault.seconds_per_server)
+    return msgspec.structs.replace(fault, seconds_per_server=CONTAINER_RENEWAL_SECONDS) if slow else fault
 
 
 class _Filler:

@@ -91,4 +91,19 @@ def _validity(measured: Measured) -> dict[str, Any]:
     warnings = [f"{name} was left out: {reason}" for name, reason in measured.left_out.items()]
     if lateness.get("p99", 0.0) > LATENESS_LIMIT_MS:
         warnings.append(f"the load generator was {lateness['p99']:.0f} ms late (99th percentile)")
+    warnings += _outlasted(measured)
     return {"ok": not warnings, "warnings": warnings, "blocks_redone": None, "generator_lateness_ms": lateness}
+
+
+def _outlasted(measured: Measured) -> list[str]:
+    """Say of each fault that was repaired only after its load had ended how much of it nobody saw."""
+    unseen: dict[str, int] = {}
+    for struck in measured.struck:
+        longer_ns = struck.marks.repaired_ns - struck.marks.end_ns
+        unseen[struck.fault] = max(longer_ns, unseen.get(struck.fault, 0))
+    return [
+        f"{fault} lasted {longer_ns / 1e9:.1f} s longer than its load: what shoppers would have met in that time, "
+        "this run does not know"
+        for fault, longer_ns in unseen.items()
+        if longer_ns > 0
+    ]
