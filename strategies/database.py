@@ -242,14 +242,14 @@ def _page_start(page: int) -> bytes:
 
 
 def _record(row: Row) -> SessionRecord:
-    secret_hash, data, version, origin, idle_deadline, absolute_deadline = row
+    secret_hash, data, version, origin, idle_deadline, absolute_deadline = cast("tuple[bytes, ...]", row)
     return SessionRecord(
-        secret_hash=_text(secret_hash),
-        fields=_from_jsonb(cast("bytes", data)),
-        version=_text(version),
-        origin=_text(origin),
-        idle_deadline=float(_text(idle_deadline)),
-        absolute_deadline=float(_text(absolute_deadline)),
+        secret_hash=secret_hash.decode(),
+        fields=_from_jsonb(data),
+        version=version.decode(),
+        origin=origin.decode(),
+        idle_deadline=float(idle_deadline),
+        absolute_deadline=float(absolute_deadline),
     )
 
 
@@ -269,13 +269,14 @@ _ESCAPE_IN_JSON = b'"$json'
 _ESCAPED = b'{"$json"'
 _COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WRAPPED = msgspec.json.Decoder(dict[str, str])
+_encode = msgspec.json.Encoder().encode
 _NUL = rb"\u0000"
 _UNFAITHFUL_NUMBER = re.compile(rb"-?[0-9.]+[eE]|-0\.0")
 _UNFAITHFUL_NUMBER_INSIDE = re.compile(rb"[\[,:](?:-?[0-9.]+[eE]|-0\.0)")
 
 
 def _to_jsonb(fields: Mapping[str, bytes]) -> bytes:
-    return msgspec.json.encode({_column_key(name): _column_value(value) for name, value in fields.items()})
+    return _encode({_column_key(name): _column_value(value) for name, value in fields.items()})
 
 
 def _holds(text: bytes, rare: bytes, character: bytes) -> bool:
@@ -308,6 +309,8 @@ def _from_jsonb(data: bytes) -> dict[str, bytes]:
     columns = _COLUMNS.decode(data)
     if _holds(data, _ESCAPE_IN_JSON, b"$"):
         return {_field_name(key): _unescaped(bytes(value)) for key, value in columns.items()}
+    if data.find(b"{", 1) < 0 and b"[" not in data:  # texts and numbers alone
+        return {name: bytes(value) for name, value in columns.items()}
     return {name: _without_spaces(bytes(value)) for name, value in columns.items()}
 
 
