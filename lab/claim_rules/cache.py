@@ -134,8 +134,8 @@ def cache_needs_stability(results: Results) -> Judgement:
     }
     hits = at_least(drop, holds_from=STABILITY, fails_to=NO_STABILITY)
     fewer = (
-        f"the hits{pointed(drop)}: {100 * STABILITY:.0f} points fewer hold, at most {100 * NO_STABILITY:.0f} do not. "
-        "Where an entry shows one product, a change costs little more than the read after it: about 10 points here"
+        f"the hits{pointed(drop)}: {100 * STABILITY:.0f} points fewer hold, at most {100 * NO_STABILITY:.0f} do not "
+        "(where an entry shows one product, a change costs little more than the read after it: about 10 points here)"
     )
     stales = f"stale reads where a change deletes{pointed(stale)}: at most {1000 * MOST_STALE:.0f} in 1,000 holds"
     left = undecided((hits, fewer), (fresh, stales), (shows, "time alone: it would have to show something stale"))

@@ -56,9 +56,12 @@ SECONDS = {
     "contention": {"quick": 70, "default": 272},
     "saturation": {"quick": 57, "default": 220},
     "redis-speed": {"quick": 24, "default": 105},
-    "cache": {"quick": 85, "default": 295},
+    "cache": {"quick": 85, "default": 286},
 }
-"""How long each took on two cores, or should with its present size. The display corrects it by what it sees."""
+"""How long each takes on two cores, its charts included, as docs/lecture.md has it.
+
+The display corrects it by what it sees.
+"""
 
 
 class Settings(Asked, frozen=True, kw_only=True):
