@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from loadtests.piped import PipedProcess
 from loadtests.wire import ArmTarget, Command, Failure, FinalViews, LoadError, Open, Reply, Report, Run, read, write
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -52,7 +49,7 @@ class Result:
     omitted: int
 
 
-class Generator:
+class Generator(PipedProcess):
     """The load generator's process; a context manager.
 
     Starting does not wait: the process imports Locust while the caller starts its servers.
@@ -64,40 +61,8 @@ class Generator:
     """
 
     def __init__(self, log_path: Path, *, exact: bool = True) -> None:
-        self._log_path = log_path
         self._decoder: msgspec.msgpack.Decoder[Report | Failure] = msgspec.msgpack.Decoder(Reply)
-        with log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "loadtests.generator"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=Path(__file__).parents[1],
-                env=os.environ | ({"GEVENT_BACKEND": "select"} if exact else {}),
-            )
-
-    @property
-    def pid(self) -> int:
-        """The process, for probes and watchdogs."""
-        return self._process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process; a run under way ends at once."""
-        assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        assert self._process.stdout is not None  # noqa: S101
-        try:
-            self._process.stdin.close()
-            self._process.wait(5)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+        super().__init__(log_path, "loadtests.generator", environment={"GEVENT_BACKEND": "select"} if exact else None)
 
     def open(self, target: ArmTarget) -> None:
         """Make an arm known.
@@ -138,11 +103,9 @@ class Generator:
         return self._ask(FinalViews(arm, shoppers)).operations
 
     def _ask(self, command: Command) -> Report:
-        assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        assert self._process.stdout is not None  # noqa: S101
         try:
-            write(self._process.stdin, command)
-            packed = read(self._process.stdout)
+            write(self._input, command)
+            packed = read(self._output)
         except BrokenPipeError:
             packed = None
         if packed is None:

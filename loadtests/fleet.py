@@ -6,24 +6,22 @@ docs/load.md for what is agreed on and how exactly.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
 
 from loadtests.client import ArmTarget, LoadError, Result
 from loadtests.messages import Answers, Listening, MasterCommand, MasterReply, Muster, Mustered, Orders, Refusal, Start
+from loadtests.piped import PipedProcess
 from loadtests.shares import Seats
 from loadtests.wire import Command, Failure, Open, Reply, Report, Run, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
+    from pathlib import Path
 
     from loadtests.messages import Worker
     from loadtests.plans import Plan
@@ -108,7 +106,7 @@ class Gathered(Result):
         return max(start.latest_ms for start in starts) - min(start.earliest_ms for start in starts)
 
 
-class Fleet:
+class Fleet(PipedProcess):
     """The load's master, its workers here, and those that come from elsewhere; a context manager.
 
     Starting does not wait: the processes import Locust while the caller starts its servers. Then `muster`.
@@ -131,7 +129,6 @@ class Fleet:
         listen: tuple[str, int] = (HOST, 0),
         silence_seconds: int = SILENCE_SECONDS,
     ) -> None:
-        self._log_path = log_path
         self._count = here + elsewhere
         self._decoder: msgspec.msgpack.Decoder[MasterReply] = msgspec.msgpack.Decoder(MasterReply)
         self._reports: msgspec.msgpack.Decoder[Report | Failure] = msgspec.msgpack.Decoder(Reply)
@@ -139,38 +136,7 @@ class Fleet:
         self._targets: dict[str, ArmTarget] = {}
         self._seats: Seats
         self.workers: dict[str, Worker] = {}
-        host, port = listen
-        with log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "loadtests.master", host, str(port), str(here), str(silence_seconds)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=Path(__file__).parents[1],
-            )
-
-    @property
-    def pid(self) -> int:
-        """The master's process, for probes and watchdogs; the workers of this machine are its children."""
-        return self._process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End master and workers; a run under way ends at once."""
-        assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        assert self._process.stdout is not None  # noqa: S101
-        try:
-            self._process.stdin.close()
-            self._process.wait(5)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+        super().__init__(log_path, "loadtests.master", *listen, here, silence_seconds)
 
     def listening(self) -> int:
         """Return the port that the master listens at, once it does.
@@ -256,14 +222,12 @@ class Fleet:
         return answers, reports
 
     def _ask(self, command: MasterCommand) -> MasterReply:
-        assert self._process.stdin is not None  # noqa: S101 - for the type checker
         with suppress(BrokenPipeError):
-            write(self._process.stdin, command)
+            write(self._input, command)
         return self._hear()
 
     def _hear(self) -> MasterReply:
-        assert self._process.stdout is not None  # noqa: S101 - for the type checker
-        packed = read(self._process.stdout)
+        packed = read(self._output)
         if packed is None:
             raise LoadError(f"the load's master has ended (status {self._process.wait()}); see {self._log_path}")
         return self._decoder.decode(packed)
