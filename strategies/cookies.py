@@ -35,7 +35,8 @@ def sent_cookie(request: Request, name: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:\A|;)[ \t]*{re.escape(name)}(?:[ \t]*=[ \t]*([^ \t;]*))?[ \t]*(?:;|\Z)")
+    # Nothing is ever tried twice ("*+"): a browser that sends many spaces must not keep a server busy.
+    return re.compile(rf"(?:\A|;)[ \t]*+{re.escape(name)}[ \t]*+(?:=[ \t]*+([^ \t;]*+)[ \t]*+)?(?:;|\Z)")
 
 
 def write_cookie(app: Flask, identity: Identity) -> str:

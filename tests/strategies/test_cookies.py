@@ -41,3 +41,10 @@ def test_as_flask_finds_it(header, name):
 def test_found(header, value):
     """The first cookie of the name counts, spaces around it do not, and a quoted value may hold anything."""
     assert sent_cookie(request(header), "session") == value
+
+
+@pytest.mark.parametrize("piece", [" ", "\t ", ";", "; ", "session", "session=", "session=a b;"])
+def test_long_headers(piece):
+    """No header keeps a server busy: where the search went back and forth, the first of these took minutes."""
+    for header in (f"session={piece * 16_000}x y", f"session{piece * 16_000}x y", piece * 16_000):
+        sent_cookie(request(header), "session")
