@@ -181,7 +181,8 @@ def _copies(run: Run, name: str) -> str:
     copies = run.get("strategies", name, "storage", "copies_per_session")
     if copies is None:
         return ""
-    return "one copy of a session" if round(copies, 1) == 1 else f"{copies:.1f} copies of a session"
+    held = f"{copies:.1f}".removesuffix(".0")
+    return "one copy of a session" if held == "1" else f"{held} copies of a session"
 
 
 def tables(run: Run) -> list[Table]:
