@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,6 +31,9 @@ ADDS_PER_SESSION = 3
 
 _CLIENTS = 4
 """Sequential clients that fill a ladder side by side."""
+
+PATIENCE_SECONDS = 10.0
+"""How long a balancer may find no server for a session of the ladder: nothing is timed here."""
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -154,14 +158,21 @@ def _fill_share(url: str, share: range, label: str) -> None:
 
 def _post(connection: http.client.HTTPConnection, path: str, body: object, cookies: dict[str, str]) -> None:
     headers = {"Content-Type": "application/json", "Cookie": "; ".join(f"{k}={v}" for k, v in cookies.items())}
-    try:
-        connection.request("POST", path, msgspec.json.encode(body), headers)
-        answer = connection.getresponse()
-        text = answer.read()
-    except OSError as error:
-        raise LabError(f"the shop did not answer while sessions were made for the storage ladder ({error}).") from error
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            connection.request("POST", path, msgspec.json.encode(body), headers)
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            text = f"the shop did not answer while sessions were made for the storage ladder ({error})."
+            raise LabError(text) from error
+        if answer.status != http.client.BAD_GATEWAY or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)  # a busy machine: the balancer found nobody to pass it to
     if answer.status != http.client.OK:
-        raise LabError(f"the shop answered {answer.status} while the storage ladder was filled: {text[:200]!r}")
+        text = f"the shop answered {answer.status} {answer.reason} to POST {path} for the storage ladder, expected 200"
+        raise LabError(text)
     for value in answer.headers.get_all("Set-Cookie") or []:
         name, _, rest = value.partition("=")
         cookies[name] = rest.partition(";")[0]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from contextlib import contextmanager
 from pathlib import Path
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
 from lab.cli import main
 from lab.cluster import ClusterSpec, Lab
+from lab.errors import LabError
 from lab.experiments.compare import experiment as compare
 from lab.target import read
+from lab.target.deployment import _greet
+from lab.target.file import TargetShop
 from loadtests.lifecycle import Roles
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +35,8 @@ TINY = compare.Size(
     roles=Roles(2, 1, 1, 1),
     rungs=(2, 4),
 )
+
+pytestmark = pytest.mark.timeout(300)
 
 SMALL = '[strategies.sticky]\nurl = "http://127.0.0.1:8082"\n'
 
@@ -97,20 +105,25 @@ def test_a_target_and_an_engine_exclude_each_other(tmp_path, capsys):
     assert "exclude each other" in capsys.readouterr().err
 
 
+DEPLOYED = ("sticky", "all-to-all", "database", "redis")
+"""One strategy of each kind: bound, copied, and kept in either store."""
+
+
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
-    """A deployment of two strategies, two servers each, and what is known of it."""
+    """A deployment of four strategies, two servers each, and what is known of it."""
     folder = tmp_path_factory.mktemp("deployment")
     with Lab(folder) as lab:
-        specs = [ClusterSpec(name=name, strategy=name, servers=2) for name in ("sticky", "redis")]
+        specs = [ClusterSpec(name=name, strategy=name, servers=2) for name in DEPLOYED]
         yield lab, {cluster.spec.strategy: cluster for cluster in lab.start(*specs)}
 
 
 def described(lab, clusters, *, internal):
     """Describe it as a target's file does."""
-    lines = ['name = "two small shops"', f'redis_url = "{lab.redis.url}"']
+    lines = ['name = "four small shops"', f'redis_url = "{lab.redis.url}"', f'database_url = "{lab.postgresql.url}"']
+    lines += [f'session_table = "{clusters["database"].namespace}"']
     for name, cluster in clusters.items():
-        lines += [f"[strategies.{name}]", f'url = "{cluster.url}"', f'cookie_name = "{cluster.cookie_name}"']
+        lines += [f"[strategies.{name}]", f'url = "{cluster.url}"']
         lines += [f"[strategies.{name}.servers]"]
         lines += [
             f'{server.name} = {{ url = "{server.url}"'
@@ -143,13 +156,13 @@ def results(run):
 def test_a_deployment_that_runs_is_measured_as_it_is(results, deployment):
     """Latency, consistency and stored copies come from the deployment itself, which goes on afterwards."""
     assert results["run"]["engine"] == "target"
-    assert results["run"]["target"] == "two small shops"
-    assert list(results["strategies"]) == ["sticky", "redis"]
+    assert results["run"]["target"] == "four small shops"
+    assert tuple(results["strategies"]) == DEPLOYED
     for name, found in results["strategies"].items():
         assert found["requests"]["sent"] == found["requests"]["scheduled"] > 0, name
         assert found["latency_ms"]["all"]["p50"]["estimate"] > 0, name
-        assert found["consistency"]["verdict"] != "violated", name
-        assert found["storage"]["copies_per_session"] == 1, name
+        assert found["consistency"]["verdict"] != "violated" or name == "all-to-all", name
+        assert found["storage"]["copies_per_session"] == (2 if name == "all-to-all" else 1), name
         assert found["session_operations_per_request"]["loads"] > 0, name
         assert set(found["servers"]) == {"web-1", "web-2"}, name
     _, clusters = deployment
@@ -164,7 +177,8 @@ def test_what_a_deployment_does_not_show_is_null_and_said(results, run):
         assert links["client_balancer"] is None
         assert links["balancer_server"] is None
     assert results["strategies"]["redis"]["traffic"]["bytes_per_request"]["server_store"] > 0
-    assert results["strategies"]["redis"]["storage"]["physical_bytes_per_session"] is not None
+    for stored in ("redis", "database"):
+        assert results["strategies"][stored]["storage"]["physical_bytes_per_session"] is not None, stored
     assert results["strategies"]["sticky"]["storage"]["physical_bytes_per_session"] is None
     page = (run / "report.html").read_text()
     assert "the lab does not see them" in page
@@ -178,6 +192,45 @@ def test_arms_that_a_deployment_is_not_are_named(results, run):
     assert set(results["strategies"]["redis"]["two_tabs"]) == {"fields"}
     assert results["strategies"]["redis"]["lifecycle"] == {}
     assert "redis lifecycle" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("set_cookies", "given", "found"),
+    [
+        (["session_1"], None, "session_1"),
+        (["session_1", "session_1_clock"], None, "session_1"),
+        (["server_1", "session_1"], None, "session_1"),
+        (["a", "b"], "b", "b"),
+    ],
+)
+def test_the_cookie_with_the_session_is_found(set_cookies, given, found):
+    """Under all-to-all there is a second one beside it, under sticky the balancer's."""
+    with shop_that_sets(set_cookies) as url:
+        assert _greet("some", TargetShop(url=url, cookie_name=given)).cookie_name == found
+
+
+def test_cookies_that_cannot_be_told_apart_are_one_clear_line():
+    """The file can say which it is."""
+    with shop_that_sets(["session_1", "session_2"]) as url, pytest.raises(LabError, match="Say which with cookie_name"):
+        _greet("some", TargetShop(url=url))
+
+
+@contextmanager
+def shop_that_sets(names):
+    """Serve something that sets these cookies at a login; gives its address."""
+
+    def app(_, start_response):
+        start_response("200 OK", [("Set-Cookie", f"{name}=x; Path=/") for name in names])
+        return [b"{}"]
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with make_server("127.0.0.1", 0, app, handler_class=Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def test_an_address_where_nobody_answers_is_one_clear_line(tmp_path, capsys):

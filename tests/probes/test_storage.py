@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
 from lab.cluster import ClusterSpec, Lab
 from lab.errors import LabError
 from lab.measuring.usage import shared_store, storage_ladder
-from lab.probes.storage import Ladder, climb, fill, holding, memory_of
+from lab.probes.storage import ADDS_PER_SESSION, Ladder, climb, fill, holding, memory_of
 from strategies import STRATEGIES
 from strategies.contract import Census
 
@@ -109,6 +111,30 @@ def test_a_shop_that_does_not_answer_is_one_clear_line():
     """A ladder on a balancer that is gone says so."""
     with pytest.raises(LabError, match="did not answer"):
         fill("http://127.0.0.1:9", 1, "x")
+
+
+def test_a_balancer_that_finds_nobody_for_a_moment_is_asked_again():
+    """A busy machine does that; every session is made all the same, and an answer that is none ends the ladder."""
+    asked = []
+
+    def app(environ, start_response):
+        asked.append(environ["PATH_INFO"])
+        start_response("502 Bad Gateway" if len(asked) == 2 else answer, [])
+        return [b""]
+
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with make_server("127.0.0.1", 0, app, handler_class=Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url, answer = f"http://127.0.0.1:{server.server_port}", "200 OK"
+        fill(url, 1, "x")
+        assert asked == ["/api/login", *(["/api/cart"] * (1 + ADDS_PER_SESSION))]
+        answer = "404 Not Found"
+        with pytest.raises(LabError, match="the shop answered 404 Not Found to POST /api/login"):
+            fill(url, 1, "x")
+        server.shutdown()
 
 
 def census(handles, size):
