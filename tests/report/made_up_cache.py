@@ -59,7 +59,7 @@ def _found(*, opposite, points):
         "capacity": _capacity(opposite=opposite, points=points),
         "stampede": _stampede(),
         "outage": {
-            "struck_seconds": 1.25, "repaired_seconds": 3.75, "bucket_seconds": 0.25,
+            "struck_seconds": 1.25, "repaired_seconds": 3.75, "bucket_seconds": 0.25, "rate_rps": 300.0,
             "arms": {ARMS[0]: seen(0.0), ARMS[1]: seen(0.1 if opposite else 0.7)},
         },
         "left_out": {},

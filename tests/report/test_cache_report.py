@@ -28,6 +28,11 @@ def told(made_up_of):
     return made_up_of("cache", made_up_cache.write, VARIANTS)
 
 
+def test_the_outage_says_under_which_load_it_was(told):
+    """It has one of its own: more visitors come than elsewhere in the run."""
+    assert "300 reads/s for each shop" in told.caption("usual", "origin-killed").subtitle
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_kind_of_run_has_a_page_and_charts_with_numbers(told, variant):
     """Tables have a cell per column, no word of the machine's for nothing stands anywhere, no text leaves a picture."""

@@ -245,7 +245,8 @@ def _outage(bench: Bench, chosen: Settings, clusters: dict[str, Cluster], measur
     before, down, after = chosen.lengths.outage_seconds
     with cache_direct.cache_of(bench.lab).connect() as client, _room(client):
         _warm_up(bench, chosen, (WITH,), SHOP_MIX)
-        plan = chosen.visitors.plan(2, rate_rps=OUTAGE_RATE * chosen.rate, seconds=before + down + after)
+        rate_rps = OUTAGE_RATE * chosen.rate
+        plan = chosen.visitors.plan(2, rate_rps=rate_rps, seconds=before + down + after)
         with scenarios.in_background(bench.load) as pool:
             start_ns = time.monotonic_ns()
             running = pool.submit(bench.load.run, [(arm, plan) for arm in clusters])
@@ -257,7 +258,7 @@ def _outage(bench: Bench, chosen: Settings, clusters: dict[str, Cluster], measur
             engine.restart()
             repaired_ns = time.monotonic_ns()
             operations = list(running.result().operations)
-    measured.outage = Outage(operations, start_ns, struck_ns, dead_ns, repaired_ns)
+    measured.outage = Outage(operations, start_ns, struck_ns, dead_ns, repaired_ns, rate_rps)
 
 
 @contextmanager

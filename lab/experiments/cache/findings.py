@@ -302,6 +302,7 @@ def _outage(measured: Measured) -> dict[str, Any] | None:
     marks = {
         "struck_seconds": (outage.struck_ns - start) / 1e9,
         "repaired_seconds": (outage.repaired_ns - start) / 1e9,
+        "rate_rps": outage.rate_rps,
     }
     arms = {}
     for arm in ARMS:

@@ -38,6 +38,7 @@ class Outage(msgspec.Struct):
         struck_ns: when PostgreSQL was about to be killed.
         dead_ns: when all its processes were gone.
         repaired_ns: when it answered again.
+        rate_rps: offered to each arm.
     """
 
     operations: list[Operation]
@@ -45,6 +46,7 @@ class Outage(msgspec.Struct):
     struck_ns: int
     dead_ns: int
     repaired_ns: int
+    rate_rps: float
 
 
 @dataclass

@@ -102,37 +102,43 @@ def draw_outage(run: Run, figure: Figure) -> Caption:
         axes.set_title(arm, size=10.5, weight="bold")
         axes.set_ylabel("reads", size=9.5)
     panels[-1].set_xlabel("seconds since the origin was killed", size=9.5)
-    labels = {
-        "cache": "from the cache",
-        "origin": "by the origin",
-        "late": "waited until it was back",
-        "failed": "failed",
-    }
-    keys = [Patch(fc=colour, label=labels[kind]) for kind, colour in kinds.items()]
+    keys = [Patch(fc=colour, label=_LABELS[kind]) for kind, colour in kinds.items()]
     keys.append(Patch(fc=style.GRID, label="PostgreSQL is down"))
     panels[0].legend(
         handles=keys, loc="lower left", bbox_to_anchor=(0, 1.17), ncols=5, frameon=False, fontsize=9, borderaxespad=0.1
     )
+    rate = found.get("rate_rps") or run.get("run", "rate_rps")
     return Caption(
         outage_title(arms),
         "Grey: PostgreSQL is dead. What lies in the cache goes on being answered; the rest is refused at once.",
-        f"{run.get('run', 'servers')} servers and {run.get('run', 'rate_rps')} reads/s for each shop, both at once; "
-        "products and searches by Zipf 1",
+        f"{run.get('run', 'servers')} servers and {number(rate, 0)} reads/s for each shop, both at once; products and "
+        "searches by Zipf 1",
         f"Columns of {1000 * found['bucket_seconds']:.0f} ms, each read where it was due. The cache had room for some "
         "products only. After a failure a server with a cache asks the origin once a second, until it answers; how "
         "long each shop went on failing stands in the table.",
         ("shop", "hits before", "answered meanwhile", "share", "a refusal took (ms)", "failed until (s)"),
-        tuple(
-            (
-                arm,
-                share(one["hit_ratio_before"]) if arm == WITH else "0 %",
-                f"{one['answered_during']['answered']:,} of {one['answered_during']['requests']:,}",
-                share(one["answered_during"]["rate"]),
-                number(one["failed_wait_ms"], 0),
-                number(one["failed_until_seconds"], 1),
-            )
-            for arm, one in arms.items()
-        ),
+        tuple(_survived(arm, one) for arm, one in arms.items()),
+    )
+
+
+_LABELS = {
+    "cache": "from the cache",
+    "origin": "by the origin",
+    "late": "waited until it was back",
+    "failed": "failed",
+}
+
+
+def _survived(arm: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write what a shop's visitors were answered, as a row of the table."""
+    during = one["answered_during"]
+    return (
+        arm,
+        share(one["hit_ratio_before"]) if arm == WITH else "0 %",
+        f"{during['answered']:,} of {during['requests']:,}",
+        share(during["rate"]),
+        number(one["failed_wait_ms"], 0),
+        number(one["failed_until_seconds"], 1),
     )
 
 

@@ -372,16 +372,10 @@ def draw_pairs(run: Run, figure: Figure) -> Caption:
     ends = [value for both in rows.values() for one in both if one for value in one.values() if value]
     for column, (axes, title) in enumerate(zip(panels, ("Catalogue pages", "Pages with a session"), strict=True)):
         axes.set_title(title, color=style.SOFT)
-        axes.axvspan(1 - BAND, 1 + BAND, color=style.GRID, lw=0)
-        axes.axvline(1, color=style.SOFT, lw=1)
+        _ratio_axis(axes, ends)
         for row, both in enumerate(rows.values()):
             if both[column]:
                 _forest(axes, row, both[column], hollow=row >= len(found))
-        axes.set_xscale("log")
-        axes.set_xlim(min(0.85, *ends) / 1.12, max(1.18, *ends) * 1.12)
-        axes.set_xlabel("95th percentile, database ÷ redis (log scale)")
-        axes.grid(axis="x")
-        style.log_ticks(axes.xaxis)
     style.rows(panels[0], list(rows), [None] * len(rows))
     panels[0].tick_params(axis="y", labelsize=9.5)
     panels[1].tick_params(axis="y", length=0)
@@ -393,17 +387,30 @@ def draw_pairs(run: Run, figure: Figure) -> Caption:
         f"{number(run.get('contention', 'pair_rps'), 0)} requests/s offered, without the report. {_wait(run)}",
         f"{_lines(found)} Grey band: ± {100 * BAND:.0f} %. Each pair on servers of its own, in alternating order.",
         ("pair", "a crash of the machine", "catalogue pages", "in words", "pages with a session", "in words"),
-        tuple(
-            (
-                PROMISES.get(one["promise"]["commit"], one["promise"]["commit"]),
-                one["promise"]["promise"],
-                interval(one["ratio"]),
-                word(one["ratio"]),
-                interval(one["session_pages_ratio"]),
-                word(one["session_pages_ratio"]),
-            )
-            for one in found
-        ),
+        tuple(_pair_row(one) for one in found),
+    )
+
+
+def _ratio_axis(axes: Axes, ends: Sequence[float]) -> None:
+    """Make an axis for ratios: log, 1 in the middle of a grey band, and room for all ends of intervals."""
+    axes.axvspan(1 - BAND, 1 + BAND, color=style.GRID, lw=0)
+    axes.axvline(1, color=style.SOFT, lw=1)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.85, *ends) / 1.12, max(1.18, *ends) * 1.12)
+    axes.set_xlabel("95th percentile, database ÷ redis (log scale)")
+    axes.grid(axis="x")
+    style.log_ticks(axes.xaxis)
+
+
+def _pair_row(one: Point) -> tuple[str, ...]:
+    """Write a pair as a row of the table."""
+    return (
+        PROMISES.get(one["promise"]["commit"], one["promise"]["commit"]),
+        one["promise"]["promise"],
+        interval(one["ratio"]),
+        word(one["ratio"]),
+        interval(one["session_pages_ratio"]),
+        word(one["session_pages_ratio"]),
     )
 
 
