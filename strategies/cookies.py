@@ -27,7 +27,7 @@ def sent_cookie(request: Request, name: str) -> str:
     simply what stands between two semicolons, and the first one of a name counts.
     """
     header = request.environ.get("HTTP_COOKIE", "")
-    if '"' in header or not header.isascii():
+    if '"' in header:
         return request.cookies.get(name, "")
     found = _pattern(name).search(header)
     return (found[1] or "") if found else ""

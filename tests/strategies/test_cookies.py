@@ -43,6 +43,11 @@ def test_found(header, value):
     assert sent_cookie(request(header), "session") == value
 
 
+def test_names_mean_themselves():
+    """A name with a dot in it does not stand for others."""
+    assert sent_cookie(request("axb=0; a.b=1"), "a.b") == "1"
+
+
 @pytest.mark.parametrize("piece", [" ", "\t ", ";", "; ", "session", "session=", "session=a b;"])
 def test_long_headers(piece):
     """No header keeps a server busy: where the search went back and forth, the first of these took minutes."""
