@@ -67,6 +67,12 @@ def test_every_compose_that_is_here_reads_the_files(words):
         assert done.returncode == 0, (overlay, done.stderr)
 
 
+def test_no_shell_stands_between_postgresql_and_its_health_check():
+    """One that is ended for taking too long leaves a child to PostgreSQL, which takes that for a crash of its own."""
+    service = COMPOSE.split("\n  postgres:\n")[1].split("\n\n  ")[0]
+    assert re.search(r"test: \[CMD, pg_isready, ", service)
+
+
 def directives(config, skip):
     """Return the directives of a configuration as lines, without those that name places."""
     bare = re.sub(r"#.*", "", config).replace("}", ";")
