@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lab.report.results import Results, arms, get
-from lab.report.words import NONE, listed, number, percent, sentence
+from lab.report.words import NONE, listed, number, percent, seconds_of, sentence
 
 if TYPE_CHECKING:
     from lab.report.results import Run
@@ -137,7 +137,9 @@ def _row(arm: str, story: dict[str, Any]) -> Row:
         writes=NONE if writes is None else f"{writes['lost']:,} of {writes['acknowledged']:,}",
         wrong=f"{wrong:,} of {views:,}",
         waits=" / ".join(number(story["waits_ms"][window]["p95"], 0) for window in ("before", "during", "after")),
-        recovery="no end" if seconds is None else f"{seconds:.1f} s{'' if story['recovery']['recovered'] else ' ?'}",
+        recovery="no end"
+        if seconds is None
+        else f"{seconds_of(seconds)} s{'' if story['recovery']['recovered'] else ' ?'}",
         promises=story["promises"],
     )
 
@@ -213,6 +215,6 @@ def _engines(run: Run) -> list[str]:
         story = stories(run.results, fault).get(arm)
         if story:
             seconds, lost = story["recovery"]["seconds"], story["sessions"]["lost"]
-            long = "to the end" if seconds is None else f"for {seconds:.1f} s"
+            long = "to the end" if seconds is None else f"for {seconds_of(seconds)} s"
             found.append(f"when {engine} died, {arm} failed {long} and lost {lost or 'no'} sessions")
     return found

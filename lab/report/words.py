@@ -50,6 +50,13 @@ def size(value: float | None) -> str:
     return f"{value:,.0f} B"
 
 
+def seconds_of(value: float) -> str:
+    """Write a duration in seconds: 0, <0.1, 2.6; what rounds to nothing is not nothing."""
+    if not value:
+        return "0"
+    return f"{value:.1f}" if value >= 0.05 else "<0.1"  # noqa: PLR2004 - half of the last digit
+
+
 def listed(names: Sequence[str]) -> str:
     """Join names as a sentence does: `sticky, redis and database`."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from lab.report import style
 from lab.report.charts.chart import Caption, Draw, NothingToDraw
 from lab.report.failover import FAULTS, IN_CONTAINERS, ordered, stories
-from lab.report.words import NONE, listed, number, percent, sentence
+from lab.report.words import NONE, listed, number, percent, seconds_of, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -339,22 +339,18 @@ def _durations(axes: Axes, arms: list[str], found: Mapping[str, dict[str, Any]],
             doubt = "" if story["recovery"]["recovered"] else " ?"
             tick = story["lasted_seconds"]
             beside = tick if 0 <= tick - seconds < 0.25 * longest and seconds else seconds
-            text = f"{_short_seconds(seconds)}{doubt}" if seconds else "0"
+            text = f"{seconds_of(seconds)}{doubt}" if seconds else "0"
             axes.annotate(text, (beside, row), (4, 0), textcoords="offset points", va="center", size=9,
                           color=look.ink, path_effects=style.HALO, zorder=4)  # fmt: skip
     axes.set_xlim(0, longest * 1.4)
     axes.set_xlabel("seconds", size=9.5)
 
 
-def _short_seconds(seconds: float) -> str:
-    return f"{seconds:.1f}" if seconds >= 0.05 else "<0.1"  # noqa: PLR2004 - what rounds to nothing is not nothing
-
-
 def _duration(story: dict[str, Any] | None) -> str:
     if story is None:
         return NONE
     seconds = story["recovery"]["seconds"]
-    text = "to the end" if seconds is None else f"{seconds:.1f} s"
+    text = "to the end" if seconds is None else f"{seconds_of(seconds)} s"
     return f"{text} (repair after {story['lasted_seconds']:.1f} s, {story['failures']['failed']:,} failed)"
 
 
@@ -380,7 +376,7 @@ def _who_failed(what: str, found: Mapping[str, float | None]) -> str | None:
     if not failed:
         return None
     low, high = min(failed.values()), max(failed.values())
-    ends = list(dict.fromkeys((_short_seconds(low), _short_seconds(high))))
+    ends = list(dict.fromkeys((seconds_of(low), seconds_of(high))))
     reach = f"{' to '.join(ends)} s".replace("<", "less than ", 1)
     who = "under every strategy" if len(failed) == len(found) > 1 else f"under {listed(list(failed))}"
     return f"{what}: failures for {reach} {who}"
