@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import cli
+from lab.cli import doors
 from lab.experiments.lecture import experiment as lecture
 from lab.experiments.lecture.display import Estimate, in_words
 
@@ -21,7 +21,7 @@ class TestDoors:
     def test_every_door_that_is_an_experiment_is_part_of_a_lecture(self):
         """A new experiment that nobody put into the lecture is seen here."""
         others = {"lecture", "load"}  # a load of one's own answers no question of the textbook
-        rooms = {door: f"lab.experiments.{door.replace('-', '_')}" for door in cli.cli.commands if door not in others}
+        rooms = {door: f"lab.experiments.{door.replace('-', '_')}" for door in doors.cli.commands if door not in others}
         experiments = {door: f"{room}.experiment" for door, room in rooms.items() if importlib.util.find_spec(room)}
         assert len(experiments) > 1
         assert experiments.items() <= lecture.EXPERIMENTS.items()
@@ -35,11 +35,11 @@ class TestDoors:
 
     def test_every_part_is_asked_what_its_door_asks_by_default(self):
         """Defaults stand in one place, the door; size and seed are the lecture's."""
-        for door in (door for door in lecture.EXPERIMENTS if door in cli.cli.commands):
-            asked = cli._asked(door, ["--quick", "--seed=7"])
+        for door in (door for door in lecture.EXPERIMENTS if door in doors.cli.commands):
+            asked = doors._asked(door, ["--quick", "--seed=7"])
             assert (asked.size, asked.seed) == ("quick", 7)
             assert asked.command == f"python -m lab {door} --quick --seed=7"
-        assert cli._asked("compare", []).servers == 4
+        assert doors._asked("compare", []).servers == 4
 
     def test_make_passes_the_options_on(self):
         """FRESH is a make variable like the others."""
