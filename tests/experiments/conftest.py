@@ -10,16 +10,22 @@ from lab.cli import main
 from lab.report import crew, style
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures():
+    """Draw small pictures, which nobody looks at: it takes a third of the time. Helpers would draw large ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "PNG_DPI", 20)
+        patch.setattr(crew, "MOST", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def carry_out(tmp_path_factory):
     """Return a function that carries out a command of the lab from question to report, and returns the run's folder."""
 
     def carry_out(*command):
         out = tmp_path_factory.mktemp("results")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(style, "PNG_DPI", 20)  # pictures that nobody looks at: a third of the time it takes to draw
-            patch.setattr(crew, "MOST", 1)  # helpers would draw large ones
-            assert main([*command, "--out", str(out)]) == 0
+        assert main([*command, "--out", str(out)]) == 0
         return (out / "latest").resolve()
 
     return carry_out
