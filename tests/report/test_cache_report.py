@@ -133,6 +133,9 @@ class TestTitles:
         assert cache_capacity.capacity_title(found) == "With the cache the shop carries 1.33 times the load below 50 ms"
         close = {**found, "ratio": interval(1.05)}
         assert "is too close to call: 1.05 (0.95 to 1.16) times" in cache_capacity.capacity_title(close)
+        assert "less than 0.01 times as often" in drawn.relief_title({"queries": {"estimate": 0.001}})
+        alike = {**found, "ratio": {"estimate": 1.02, "low": None, "high": None}}
+        assert "about the same load below 50 ms" in cache_capacity.capacity_title(alike)
         points = {**found, "ratio": {"estimate": 1.3, "low": None, "high": None}}
         assert cache_capacity.capacity_title(points).startswith(
             "In a single pass, with the cache the shop carries 1.30"

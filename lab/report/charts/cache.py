@@ -181,12 +181,16 @@ def _shops(axes: Axes, label: str) -> None:
 def relief_title(ratios: Mapping[str, Mapping[str, Any] | None]) -> str:
     """Say how much less the origin is asked, and whether the machine has less to do."""
     told = {name: one for name, one in ratios.items() if one}
-    sure = [_SPARED[name][0].format(number(one["estimate"])) for name, one in told.items() if not is_unsure(one)]
+    sure = [_SPARED[name][0].format(_times(one["estimate"])) for name, one in told.items() if not is_unsure(one)]
     close = [f"{_SPARED[name][1]} ({number(one['estimate'])})" for name, one in told.items() if is_unsure(one)]
     rest = f"too close to call for {listed(close)}" if close else ""
     if not sure:
         return sentence(f"whether the cache spares anything is {rest}")
     return sentence(f"with the cache a read {listed(sure)}{f'; {rest}' if rest else ''}")
+
+
+def _times(ratio: float) -> str:
+    return number(ratio) if ratio >= 0.005 else "less than 0.01"  # noqa: PLR2004 - half of the last digit
 
 
 _SPARED = {

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from lab.report.results import Run
 
 
+_SAME = 1.1
+"""Capacities of a single pass that differ by less are about the same."""
+
+
 def draw_capacity(run: Run, figure: Figure) -> Caption:
     """Draw the 95th percentile by offered load, a panel without the cache and one with it, and the capacities."""
     found = run.get("cache", "capacity")
@@ -78,6 +82,8 @@ def capacity_title(found: Mapping[str, Any]) -> str:
         told = f"{interval(ratio)} times"
         return f"Whether the shop carries more load below {limit} with the cache is too close to call: {told}"
     once = "" if low is not None else "in a single pass, "
+    if once and 1 / _SAME < ratio["estimate"] < _SAME:
+        return f"In a single pass the shop carries about the same load below {limit} with the cache and without"
     return sentence(f"{once}with the cache the shop carries {number(ratio['estimate'])} times the load below {limit}")
 
 
