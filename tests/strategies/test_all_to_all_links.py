@@ -11,6 +11,7 @@ from all_to_all_cluster import Cluster, bound_socket, wait_until
 from strategies import peer_link, peers
 from strategies.all_to_all import AllToAllStore
 from strategies.contract import Changes, NewSession, Peer, StoreSettings
+from strategies.peer_http import Hello
 
 CART = NewSession("hash", {"cart:1": b'{"product":7}'})
 
@@ -210,6 +211,28 @@ def test_no_save_waits_for_a_late_peer_before_it_has_caught_up(monkeypatch):
         assert second.snapshot()[0].version == version
 
 
+def test_a_save_that_a_peer_breaks_off_is_waited_for_no_longer(monkeypatch):
+    """Under `sync` nobody waits for a peer that has failed in the midst of a message; it is counted, and sent again."""
+    with Cluster(2, replication="sync", timeout_seconds=120) as cluster:
+        first, second = cluster.stores
+        first.create("h", CART)
+        receive, broken_off = second.received, []
+
+        def break_off_once(messages, counts):
+            if not broken_off:
+                broken_off.append(messages)
+                raise OSError("as if it broke down")
+            receive(messages, counts)
+
+        monkeypatch.setattr(second, "received", break_off_once)
+        saving = threading.Thread(target=first.save, args=("h", Changes(set={"n": b"1"})))
+        saving.start()
+        saving.join(40)  # its deadline is 60 s
+        assert not saving.is_alive()
+        wait_until(lambda: same(first, second))
+        assert details(first)["messages_missed"] == 1
+
+
 def test_an_overflowing_queue_is_counted_and_repaired(monkeypatch):
     """What does not fit into the queue is not lost: the peer is sent everything instead."""
     monkeypatch.setattr(peer_link, "MAX_QUEUED_MESSAGES", 5)
@@ -270,6 +293,31 @@ def test_a_restarted_server_has_the_state_before_it_is_ready():
         first.save("h2", Changes(set={"after": b"1"}))
         wait_until(lambda: same(first, third))
         cluster.quiet()
+
+
+def test_a_server_takes_the_state_from_one_that_has_it(monkeypatch):
+    """Not from one that is only starting, too, and has nothing yet, though it was the first to answer."""
+    first_contacts = peers.Peers._first_contacts
+    monkeypatch.setattr(peers, "JOIN_SECONDS", 30.0)
+    monkeypatch.setattr(peers.Peers, "_first_contacts", lambda self: by_name(first_contacts(self), "web-2"))
+    with Cluster(3, timeout_seconds=30) as cluster:
+        for i in range(5):
+            cluster.stores[0].create(f"h{i}", CART)
+        cluster.quiet()
+        for index in (1, 2):
+            cluster.stop_listening(index)
+        cluster.stores[1].close()
+        starting = cluster.stores[1] = AllToAllStore(cluster._settings_of(1))
+        monkeypatch.setattr(starting, "received", lambda *_: None)
+        cluster.listen_again(1)
+        third = cluster.restart(2)
+        assert details(third)["received_answers"] == 5
+        assert details(third)["first_up"] == 0
+
+
+def by_name(contacts, first):
+    """Return links and greetings, one peer's before all others'."""
+    return sorted(contacts, key=lambda contact: contact[0].peer.name != first)
 
 
 def test_sync_includes_a_server_from_the_moment_it_is_ready():
@@ -376,6 +424,20 @@ def test_a_restart_that_nobody_noticed_is_repaired():
         cluster.stop_listening(2)
         third = cluster.restart(2)
         wait_until(lambda: set(third.census().handles) == {"of the first", "of the second"})
+
+
+@pytest.mark.parametrize(("known", "ready"), [(True, True), (False, False)])
+def test_whoever_greets_with_an_empty_memory_is_sent_everything(known, ready):
+    """One that has restarted since, though it serves already; and one that nobody has met, as long as it starts."""
+    with Cluster(2) as cluster:
+        first = cluster.stores[0]
+        first.create("h", CART)
+        cluster.quiet()
+        before = details(first)["transfers"]
+        if not known:
+            first._peers._links["web-2"]._incarnation = None
+        first.greeted(Hello("web-2", "another incarnation", ready))
+        wait_until(lambda: details(first)["transfers"] == before + 1)
 
 
 def test_a_peer_that_hangs_does_not_hold_up_a_start_for_long():
