@@ -13,6 +13,8 @@ from lab.experiments.compare import experiment as compare
 from lab.report import draw
 from loadtests.lifecycle import Roles
 
+pytestmark = pytest.mark.timeout(400)
+
 TINY = compare.Size(
     blocks=2,
     slice_seconds=0.4,
