@@ -338,8 +338,8 @@ def _durations(axes: Axes, arms: list[str], found: Mapping[str, dict[str, Any]],
         else:
             doubt = "" if story["recovery"]["recovered"] else " ?"
             tick = story["lasted_seconds"]
-            beside = tick if 0 <= tick - seconds < 0.25 * longest and seconds else seconds
-            text = f"{seconds_of(seconds)}{doubt}" if seconds else "0"
+            beside = tick if 0 <= tick - seconds < 0.25 * longest else seconds  # or the tick would cut it
+            text = f"{seconds_of(seconds)}{doubt if seconds else ''}"
             axes.annotate(text, (beside, row), (4, 0), textcoords="offset points", va="center", size=9,
                           color=look.ink, path_effects=style.HALO, zorder=4)  # fmt: skip
     axes.set_xlim(0, longest * 1.4)
