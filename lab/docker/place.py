@@ -27,6 +27,7 @@ from lab.docker.stores import ContainedPostgreSQL, ContainedRedis, last_words
 from lab.engines.nginx import Traffic, read_access_log
 from lab.engines.ports import bound_socket
 from lab.errors import EngineFailed, LabError, PortsExhausted
+from lab.probes.containers import engine_processes
 from lab.probes.traffic import SESSIONS_APPLICATION
 from lab.servers.environment import cookie_name
 from strategies import STRATEGIES
@@ -96,6 +97,7 @@ class Containers:
         self._log = self._logs / "balancer.access.log"
         self._running: dict[str, dict[str, str]] = {}
         self._checked = time.monotonic()
+        self._followers: list[int] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -182,6 +184,14 @@ class Containers:
         """Return the balancer's process, likewise."""
         return self._pids("balancer")[0]
 
+    def pids(self) -> list[int]:
+        """Return the first process of every container of the project, likewise."""
+        return [pid for pid, _ in self._pids()]
+
+    def engine_pids(self) -> list[int]:
+        """Return the engine's own processes on this machine, and what hands on the balancer's log from it."""
+        return [*engine_processes(), *self._followers]
+
     def session_connections(self) -> dict[str, frozenset[int]]:
         """Ask PostgreSQL which connections carry sessions: address of a server to its local ports."""
         query = "SELECT host(client_addr), client_port FROM pg_stat_activity WHERE application_name = %s"
@@ -234,6 +244,7 @@ class Containers:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            self._followers.append(follower.pid)
             self._stack.callback(follower.wait, 30)
             self._stack.callback(follower.terminate)
         else:

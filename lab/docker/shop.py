@@ -173,14 +173,19 @@ class ContainedShop:
         return {**found, **own, "server_server": traffic.Link(own["server_server"].bytes, 2 * peer_requests)}
 
     def cpu_meter(self) -> CpuMeter | None:
-        """Return a meter of the CPU time of all that serves it, where the containers are processes of this machine."""
+        """Return a meter of the CPU time of all that serves it, where the containers are processes of this machine.
+
+        Beside what processes have, it counts the engine itself (`engine`), which carries every byte to and from a
+        published port, and the containers of the other strategies (`idle`): neither is a stranger on this machine.
+        """
         store, balancer = self._place.store_pids(), self._place.balancer_pid()
         servers = [(server.pid, server.container) for server in self.servers]
         if not all(_is_here(pid, container) for pid, container in [*store, balancer, *servers]):
             return None
-        return CpuMeter(
-            {"servers": [pid for pid, _ in servers], "store": [pid for pid, _ in store], "balancer": [balancer[0]]}
-        )
+        own = {"servers": [pid for pid, _ in servers], "store": [pid for pid, _ in store], "balancer": [balancer[0]]}
+        counted = {pid for pids in own.values() for pid in pids}
+        idle = [pid for pid in self._place.pids() if pid not in counted]
+        return CpuMeter({**own, "idle": idle}, {"engine": self._place.engine_pids()})
 
     def container_use(self) -> dict[str, Use]:
         """Return what each container that serves it has used, by the engine's counters; that may take a second."""

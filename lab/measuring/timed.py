@@ -58,7 +58,8 @@ class Slice(msgspec.Struct):
         operations: every request.
         scheduled: requests that the plan wanted.
         sent: requests that left.
-        cpu: CPU seconds by component: `servers`, `store`, `balancer`; empty where they cannot be told of a slice.
+        cpu: CPU seconds by component: `servers`, `store`, `balancer`, and with containers `idle` (those of other
+            strategies) and `engine` (the container engine itself); empty where they cannot be told of a slice.
         drain_seconds: time until the servers had no more to tell each other.
         lateness_ms: how late requests left though their tab was idle.
         foreign: share of the machine's CPU time that went to other programs; 0 where `cpu` is empty, since what is

@@ -1,13 +1,29 @@
-"""What containers used, by the counters of the engine that runs them."""
+"""What containers used, by the counters of the engine that runs them; and which processes that engine is itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_ENGINE = ("dockerd", "containerd", "docker-proxy", "rootlesskit", "slirp4netns")
+"""How the names of an engine's own processes begin: the daemon, what starts containers, what forwards their ports."""
+
+
+def engine_processes() -> list[int]:
+    """Return the container engine's own processes on this machine, in no order: not what runs in containers.
+
+    Every byte that enters a container through a published port is carried by one of them, and so is every line of a
+    log; so they work whenever the containers do.
+    """
+    return [
+        process.pid for process in psutil.process_iter(["name"]) if (process.info["name"] or "").startswith(_ENGINE)
+    ]
 
 
 class Use(msgspec.Struct, frozen=True):

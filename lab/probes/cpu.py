@@ -7,6 +7,7 @@ every system has, moves in steps of 10 ms and is used where the finer figure is 
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -80,10 +81,14 @@ class CpuMeter:
 
     Args:
         components: name of a component (`servers`, `store`, `balancer`) to its processes; their children belong to it.
+        alone: likewise, but of processes whose children do other work, such as what starts containers.
     """
 
-    def __init__(self, components: Mapping[str, Iterable[int]]) -> None:
+    def __init__(
+        self, components: Mapping[str, Iterable[int]], alone: Mapping[str, Iterable[int]] = MappingProxyType({})
+    ) -> None:
         self._components = {name: tuple(pids) for name, pids in components.items()}
+        self._alone = {name: tuple(pids) for name, pids in alone.items()}
         self._seen: dict[int, float] = {}
 
     def read(self) -> dict[str, float]:
@@ -91,10 +96,11 @@ class CpuMeter:
 
         A process that has ended since the last call takes its last stretch with it.
         """
-        return {
+        trees = {
             name: sum(self._since_last(pid) for root in roots for pid in process_tree(root))
             for name, roots in self._components.items()
         }
+        return trees | {name: sum(map(self._since_last, pids)) for name, pids in self._alone.items()}
 
     def _since_last(self, pid: int) -> float:
         now = cpu_seconds(pid)

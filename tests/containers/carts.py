@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -21,6 +22,14 @@ def wait_until(condition, what):
     while not condition():
         assert time.monotonic() < deadline, f"it did not come within {PATIENCE_SECONDS:.0f} s: {what}"
         time.sleep(0.5)
+
+
+def hearing(*command):
+    """Return a command that hears Ctrl-C, also where a shell runs these tests in the background."""
+    script = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", script, *map(str, command)]
 
 
 class Shoppers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from carts import hearing
 
 from lab.cli import main
 from lab.experiments.compare import experiment as compare
@@ -96,6 +96,9 @@ def test_each_container_is_counted_by_its_engine(results):
             used = found["containers"][container]
             assert used["cpu_ms_per_request"] > 0, (name, container)
             assert min(used["received_bytes_per_request"], used["sent_bytes_per_request"]) > 0, (name, container)
+        engine = found["container_engine"]
+        known = "Whether other programs disturbed" not in " ".join(results["run"]["not_told"])
+        assert (engine is not None and engine["cpu_ms_per_request"] > 0) == known, name
         parts = found["cpu_ms_per_request"]
         assert parts["total"] == pytest.approx(parts["servers"] + parts["store"] + parts["balancer"])
 
@@ -133,7 +136,7 @@ def test_nothing_is_left_of_a_lab_that_was_ended(tmp_path, how):
     """Ctrl-C and kill -9, in the midst of a run."""
     command = [sys.executable, "-m", "lab", "compare", "--engine", "docker", "--servers", "1", "--rate", "20"]
     options = ["--strategies", "sticky", "--out", str(tmp_path)]
-    with subprocess.Popen([*command, *options], cwd=ROOT, env=os.environ, start_new_session=True) as lab:
+    with subprocess.Popen(hearing(*command, *options), cwd=ROOT, start_new_session=True) as lab:
         try:
             folder = wait_for(lambda: next(iter(tmp_path.glob("compare-*/lab.log")), None)).parent
             project = wait_for(lambda: project_of(folder))

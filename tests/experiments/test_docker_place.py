@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import shutil
 import socketserver
+import subprocess
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,8 +18,8 @@ from lab.docker import place
 from lab.docker.counters import Counters
 from lab.engines.nginx import read_access_log
 from lab.errors import EngineFailed, LabError
-from lab.experiments.compare.findings import _containers, _cpu
-from lab.probes.containers import Use, since
+from lab.experiments.compare.findings import _container_engine, _containers, _cpu
+from lab.probes.containers import Use, engine_processes, since
 from strategies import STRATEGIES
 
 OLD = {
@@ -114,6 +118,29 @@ def test_cpu_comes_from_the_containers_where_there_are_any():
     assert _containers(used, 100)["redis"]["received_bytes_per_request"] == 5.0
     assert set(_cpu([], {}, 0).values()) == {None}
     assert _containers({}, 0) is None
+
+
+def test_what_the_engine_itself_used_is_told_apart():
+    """It is no strategy's CPU time, and no other program's; without containers it is null."""
+    requests = [None] * 50
+    pieces = [SimpleNamespace(operations=requests, cpu={"servers": 1.0, "engine": spent}) for spent in (0.1, 0.3)]
+    assert _container_engine(pieces) == {"cpu_ms_per_request": pytest.approx(4.0)}
+    assert _container_engine([SimpleNamespace(operations=requests, cpu={"servers": 1.0})]) is None
+    assert _container_engine([]) is None
+
+
+def test_the_engines_own_processes_are_known_by_their_names(tmp_path):
+    """Those that forward ports among them; what calls itself otherwise is a stranger."""
+    program = tmp_path / "docker-proxy"
+    program.symlink_to(shutil.which("sleep"))
+    with subprocess.Popen([program, "60"]) as proxy, subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            found = engine_processes()
+        finally:
+            proxy.kill()
+            stranger.kill()
+    assert proxy.pid in found
+    assert not {stranger.pid, os.getpid()} & set(found)
 
 
 def test_one_log_tells_the_strategies_apart(tmp_path):

@@ -50,6 +50,19 @@ def test_the_meter_reads_what_a_process_used_since_the_last_reading():
     assert used["idle"] < 0.02
 
 
+def test_children_of_those_that_are_counted_alone_do_not_belong_to_them():
+    """What starts containers is not charged with what they do."""
+    with Burner() as busy:
+        before = busy.burn(0.01)
+        meter = CpuMeter({}, {"starter": [os.getpid()], "busy": [busy.process.pid]})
+        meter.read()
+        after = busy.burn(0.3)
+        used = meter.read()
+
+    assert abs(used["busy"] - (after - before)) < 0.02
+    assert used["starter"] < 0.2
+
+
 def test_children_belong_to_their_component():
     """A component given by its parent process counts the children's CPU time, too."""
     parent = subprocess.Popen(["/bin/sh", "-c", f"{sys.executable} -c 'import time; time.sleep(60)' & wait"])

@@ -155,6 +155,7 @@ def _strategy(
         "latency_ratio": ratio,
         "cpu_ms_per_request": _cpu(pieces, *measured.containers.get(name, ({}, 0))),
         "containers": _containers(*measured.containers.get(name, ({}, 0))),
+        "container_engine": _container_engine(pieces),
         "storage": _storage(name, measured),
         **_flows(name, measured, len(main)),
         "consistency": check([operation for operation in own if not operation.twin], "shopping"),
@@ -218,6 +219,14 @@ def _containers(used: Mapping[str, Use], requests: int) -> dict[str, Any] | None
         }
         for name, use in used.items()
     }
+
+
+def _container_engine(pieces: Sequence[Any]) -> dict[str, float] | None:
+    """Return what the container engine itself used for a request of the arm's slices; null where there was none."""
+    requests = sum(len(piece.operations) for piece in pieces)
+    if not requests or not all("engine" in piece.cpu for piece in pieces):
+        return None
+    return {"cpu_ms_per_request": 1000 * sum(piece.cpu["engine"] for piece in pieces) / requests}
 
 
 def _flows(name: str, measured: Measured, requests: int) -> dict[str, Any]:
