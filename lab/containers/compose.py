@@ -37,6 +37,10 @@ HEALTHY_SECONDS = 300.0
 """How long started containers may take until they are healthy."""
 
 
+LATE_SECONDS = 5.0
+"""How long after its caller's death an engine may still make what it was asked for."""
+
+
 class DockerMissing(LabError):
     """There is no container engine to be had, or no Compose; the text says how to get it."""
 
@@ -245,7 +249,9 @@ class Compose:
         """Take everything down when the context ends, however it ends: also when this process is killed."""
         # The guard waits for a word; a lab that was killed says none, and the pipe ends. An `up` that outlives the lab
         # holds the pipe, too: there is no taking down before it has ended.
-        script = 'read -r word || exec "$@" >/dev/null 2>&1'
+        # But one of Compose 2 dies when nobody reads what it says, and what it has asked the engine for comes all the
+        # same: so once more, a little later.
+        script = f'read -r word || {{ "$@"; sleep {LATE_SECONDS:g}; exec "$@"; }} >/dev/null 2>&1'
         down = [*self._command, "down", "--volumes", "--remove-orphans", "--timeout", "5"]
         with subprocess.Popen(
             ["sh", "-c", script, "guard", *down],

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 import requests
-from carts import wait_until
+from carts import hearing, wait_until
 
 from lab.containers import env_file
 from lab.containers.compose import ROOT, docker
@@ -26,7 +26,7 @@ PORTS = [f"PORT_{name.upper().replace('-', '_')}" for name in ("front", *STRATEG
 def up(tmp_path, project):
     """Run the door; gives its process and the file with what it says."""
     environment = os.environ | env_file.fresh() | {variable: str(free_port()) for variable in PORTS}
-    command = [ROOT / ".venv/bin/python", "-m", "lab", "up", "--engine=docker", "--servers=1"]
+    command = hearing(ROOT / ".venv/bin/python", "-m", "lab", "up", "--engine=docker", "--servers=1")
     told = tmp_path / "told"
     with told.open("w") as output:
         process = subprocess.Popen(
