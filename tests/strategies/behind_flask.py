@@ -312,6 +312,13 @@ class BehindFlask:
             latest = shop.store.load(handle).idle_deadline  # a load of the store's extends nothing
         assert 1 <= shop.store.census().touches <= (latest - first) / 0.5 + 1
 
+    def test_reading_at_the_end(self, open_store):
+        """Where a touch could extend nothing, as the session ends soon in any case, there is none."""
+        shop = Shop(open_store(idle_seconds=1000.0, absolute_seconds=100.0))
+        cookie = shop.begin(a=1)
+        assert [shop.shown(cookie) for _ in range(3)] == [{"a": 1}] * 3
+        assert shop.store.census().touches == 0
+
 
 class BehindFlaskBlob:
     """One server, write policy `blob`."""
@@ -352,6 +359,20 @@ class BehindFlaskVersioned:
         assert shop.shown(cookie) == {"n": 10}
         assert shop.do(cookie, lambda session: session.update(n=session["n"] + 1)).status_code == 200
         assert shop.shown(cookie) == {"n": 11}
+
+    def test_conflict_at_login(self, open_store):
+        """A login is no exception: it is refused as a whole, and the cookie from before stays the right one."""
+        shop = Shop(open_store(), "versioned")
+        cookie = shop.begin(n=1)
+
+        def log_in(session, wait):
+            session["user"] = "ann"
+            session.rotate()
+            wait()
+
+        refused = overlapping(shop, cookie, log_in, lambda: shop.do(cookie, lambda session: session.update(n=10)))
+        assert (refused.status_code, cookie_of(refused)) == (409, None)
+        assert shop.shown(cookie) == {"n": 10}
 
 
 class BehindFlaskShared:
