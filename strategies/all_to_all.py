@@ -156,7 +156,7 @@ class AllToAllStore(ReplicatedStore):
                 raise SessionGone(handle)
             delta = change(copy, changes, self._stamps.next(), now + self.settings.idle_seconds)
             self._copies[handle] = merge(copy, delta)
-        self._peers.tell("save", delta)
+        self._peers.tell("save", delta, bars=changes.secret_hash is not None)
         return delta.version
 
     def touch(self, handle: str) -> None:
@@ -185,7 +185,7 @@ class AllToAllStore(ReplicatedStore):
             delta = tombstone(handle, absolute, self._stamps.next())
             self._copies[handle] = delta
             self._use.forget(handle)
-        self._peers.tell("delete", delta)
+        self._peers.tell("delete", delta, bars=True)
 
     def census(self) -> Census:
         """Count what is held here. `details`: messages by kind, links, questions to peers, and use of the copies."""

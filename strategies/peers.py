@@ -79,14 +79,18 @@ class Peers:
             link.start()
         return any(hello.ready and self._fetch_state(link.peer) for link, hello in self._first_contacts())
 
-    def tell(self, kind: Kind, copy: Copy) -> None:
+    def tell(self, kind: Kind, copy: Copy, *, bars: bool = False) -> None:
         """Send a change to all peers; under `sync`, wait until those that are up have applied it, or time is up.
 
-        A deletion is waited for under `async`, too: whoever has logged out is logged out on every server.
+        Args:
+            kind: what the receivers count it as.
+            copy: what has changed.
+            bars: whether a cookie that was good is so no longer, after a logout or a login: that is waited for under
+                `async`, too.
         """
         if not self._links:
             return
-        waits = kind == "delete" or (self._settings.replication == "sync" and kind != "touch")
+        waits = bars or (self._settings.replication == "sync" and kind != "touch")
         acknowledgements = Acknowledgements() if waits else None
         message = Outgoing.pack(kind, copy, acknowledgements)
         for link in self._links.values():

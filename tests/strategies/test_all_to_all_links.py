@@ -128,6 +128,22 @@ def test_a_deletion_is_waited_for_also_under_async(monkeypatch):
         assert third.load("h") is None
 
 
+def test_a_new_secret_is_waited_for_also_under_async(monkeypatch):
+    """Nobody who has been told that they are logged in can be met on another server with the cookie from before."""
+    with Cluster(2, timeout_seconds=60) as cluster:
+        first, second = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        steps = Steps(second, monkeypatch)
+        login = threading.Thread(target=first.save, args=("h", Changes(secret_hash="2" * 64)))
+        login.start()
+        steps.wait_for_arrival()
+        assert login.is_alive()
+        steps.let_one_through()
+        login.join()
+        assert second.load("h").secret_hash == "2" * 64
+
+
 def test_a_deletion_waits_for_a_hung_peer_no_longer_than_its_deadline():
     """A logout is answered in the end, whoever hangs."""
     with Cluster(2, timeout_seconds=4.0) as cluster:

@@ -13,12 +13,10 @@ import requests
 from lab.cluster import ClusterSpec, Lab
 from strategies import STRATEGIES
 
-SPECS = [ClusterSpec(name=name, strategy=name, servers=2, timeout_seconds=1.0) for name in STRATEGIES]
+SPECS = [ClusterSpec(name=name, strategy=name, servers=2, timeout_seconds=10.0) for name in STRATEGIES]
 SPECS.append(
     ClusterSpec(name="all-to-all sync", strategy="all-to-all", servers=2, replication="sync", timeout_seconds=10.0)
 )
-LOGOUT_SECONDS = 5.0
-"""What docs/security.md promises of a logout under asynchronous replication, all servers being up."""
 
 
 class Browser:
@@ -68,14 +66,14 @@ def is_known(cluster, server, cookie):
     return answer.json()["user"] is not None
 
 
-def test_logout_holds_on_every_server_in_time(clusters):
-    """After a logout the old cookie opens nothing on any server: at once, or within 5 s where copies are told later."""
+def test_logout_holds_on_every_server(clusters):
+    """Once a logout is answered the old cookie opens nothing on any server."""
     for name in clusters.keys() - {"isolated"}:  # there, the balancer would not find the session to log out
         log_in_and_out(name, clusters[name])
 
 
 def log_in_and_out(name, cluster):
-    """Log in, be known wherever the strategy says, log out, and be known nowhere in time."""
+    """Log in, be known wherever the strategy says, log out, and be known nowhere."""
     browser = Browser(cluster)
     browser.send("POST", "/api/cart", json={"token": "a", "product": 1})
     browser.send("POST", "/api/login", json={"user": "Ada"})
@@ -83,11 +81,7 @@ def log_in_and_out(name, cluster):
     holders = [server for server in cluster.servers if name != "sticky" or is_known(cluster, server, cookie)]
     wait_until(lambda: all(is_known(cluster, server, cookie) for server in holders))
     browser.send("POST", "/api/logout")
-    ended = time.monotonic()
-    if name != "all-to-all":
-        assert not any(is_known(cluster, server, cookie) for server in cluster.servers)
-    while any(is_known(cluster, server, cookie) for server in cluster.servers):
-        assert time.monotonic() - ended < LOGOUT_SECONDS
+    assert not any(is_known(cluster, server, cookie) for server in cluster.servers)
     assert browser.cookie is None
 
 
