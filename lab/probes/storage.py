@@ -101,6 +101,17 @@ class Ladder(msgspec.Struct, frozen=True):
         slope, _ = np.polyfit(self.sessions, self.bytes, 1)
         return float(slope)
 
+    def bytes_per_session_above(self, content: float) -> float | None:
+        """Return the slope, or None where it is below the sessions' own content.
+
+        Then the ladder is too short: what the holder allocates and frees in pieces hides so few sessions.
+
+        Args:
+            content: bytes of all copies of a session.
+        """
+        slope = self.bytes_per_session
+        return slope if slope is not None and slope >= content else None
+
 
 def climb(rungs: Sequence[int], fill: Callable[[int], None], occupied: Callable[[], int | None]) -> Ladder:
     """Fill up to each rung in turn and read what the holders occupy there.

@@ -178,7 +178,8 @@ def test_what_a_deployment_does_not_show_is_null_and_said(results, run):
         assert links["balancer_server"] is None
     assert results["strategies"]["redis"]["traffic"]["bytes_per_request"]["server_store"] > 0
     for stored in ("redis", "database"):
-        assert results["strategies"][stored]["storage"]["physical_bytes_per_session"] is not None, stored
+        assert len(results["strategies"][stored]["storage"]["ladder"]["bytes"]) > 1, stored
+    assert results["strategies"]["sticky"]["storage"]["ladder"]["bytes"] == []
     assert results["strategies"]["sticky"]["storage"]["physical_bytes_per_session"] is None
     page = (run / "report.html").read_text()
     assert "the lab does not see them" in page

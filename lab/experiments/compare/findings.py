@@ -249,11 +249,12 @@ def _storage(name: str, measured: Measured) -> dict[str, Any]:
     shown = set(sorted({handle for held in shopping.held.values() for handle in held})[:SHOWN_SESSIONS])
     copies = found.holding.copies_per_session
     logical = found.holding.logical_bytes_per_session
+    content = None if logical is None or copies is None else logical * copies
     return {
         "copies_per_session": copies,
-        "logical_bytes_per_session": None if logical is None or copies is None else logical * copies,
+        "logical_bytes_per_session": content,
         "logical_bytes_per_copy": logical,
-        "physical_bytes_per_session": found.ladder.bytes_per_session,
+        "physical_bytes_per_session": found.ladder.bytes_per_session_above(content or 0.0),
         "sessions": found.holding.sessions,
         "ladder": msgspec.to_builtins(found.ladder),
         "engine": found.engine,
