@@ -8,9 +8,10 @@ import pytest
 from reasons import reasoned
 
 from lab import claims
-from lab.claim_rules.judgement import undecided
+from lab.claim_rules.judgement import times, undecided
 from lab.claims import CLAIMS
 from lab.cli import cli
+from lab.statistics import Interval
 
 OK = {"verdict": "ok", "violations": 0, "opportunities": 400, "cross_server": 300, "cross_server_violations": 0}
 GUARANTEES = ("read_your_writes", "monotonic_reads", "monotonic_writes", "writes_follow_reads")
@@ -398,3 +399,11 @@ def test_redis_own_death_stands_beside_the_claim_always():
     found = failover()
     del found["strategies"]["redis"]["faults"]["kill-redis"]
     assert "was not tested" in evidence("redis-solves", found)
+
+
+def test_a_ratio_that_rounds_to_nothing_is_not_told_as_nothing():
+    """A request that goes to the origin once in a thousand times does go there."""
+    assert times(Interval(0.001, 0.0, 0.004)) == "less than 0.01 times"
+    assert times(Interval(0.001)) == "less than 0.01 times"
+    assert times(Interval(0.004, 0.002, 0.006)) == "0.00 times (0.00 to 0.01)"
+    assert times(Interval(1.34, 1.31, 1.37)) == "1.34 times (1.31 to 1.37)"

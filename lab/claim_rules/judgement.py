@@ -11,6 +11,9 @@ from lab.statistics import Interval
 ClaimVerdict = Literal["holds", "does not hold", "cannot tell", "not tested"]
 Results = dict[str, Any]
 
+_SHOWN_AS_NONE = 0.005
+"""Half of the last digit of a ratio: below it stands as 0.00."""
+
 
 class Judgement(msgspec.Struct, frozen=True):
     """What a run says about one claim.
@@ -102,6 +105,8 @@ def shown(rate: Interval) -> str:
 
 def times(ratio: Interval) -> str:
     """Write a ratio as `1.34 times (1.31 to 1.37)`."""
+    if (ratio.estimate if ratio.high is None else ratio.high) < _SHOWN_AS_NONE:
+        return "less than 0.01 times"
     if ratio.low is None or ratio.high is None:
         return f"{ratio.estimate:.2f} times"
     return f"{ratio.estimate:.2f} times ({ratio.low:.2f} to {ratio.high:.2f})"
