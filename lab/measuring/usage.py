@@ -121,6 +121,8 @@ def storage_ladder(lab: Place[Any], cluster: Shop, rungs: Sequence[int]) -> Stor
 def _occupied(lab: Place[Any], cluster: Shop) -> Callable[[], int | None]:
     needs, database, table = find(cluster.spec.strategy).needs, lab.postgresql, cluster.namespace
     if "redis" in needs:
+        if (asked := next(iter(cluster.census()), None)) is not None:
+            return lambda: cluster.census()[asked].physical_bytes
         if lab.redis is None:
             return lambda: None
         client = lab.redis.connect()

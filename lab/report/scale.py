@@ -18,7 +18,7 @@ WORDS = {
     "copy": "A session that a server or a store holds. Copies per session: ids found by scanning every server and "
     "store, divided by the sessions there are.",
     "bytes per session": "By how much the holders grow for each further session, all copies together: memory of the "
-    "server processes, Redis's used memory, or the table with its indexes.",
+    "server processes, Redis's keys, or the table with its indexes.",
     "write": "A request that begins, saves or ends a session.",
     "message": "A request from one server to another, or its reply.",
     "CPU per request": "CPU time of all processes of a kind, divided by the requests served. All web servers together.",

@@ -89,6 +89,16 @@ def test_copies_are_one_or_as_many_as_servers(results):
     assert copies == {"isolated": 1, "sticky": 1, "all-to-all": 2, "database": 1, "redis": 1}
 
 
+def test_a_session_in_redis_occupies_what_its_key_does(results):
+    """Redis as a whole takes and gives back more than the few sessions of a short ladder need: its keys are asked."""
+    found = results["strategies"]["redis"]["storage"]
+
+    rungs, sizes = found["ladder"]["sessions"], found["ladder"]["bytes"]
+    each = [size / sessions for sessions, size in zip(rungs, sizes, strict=True)]
+    assert min(each) > found["logical_bytes_per_copy"]
+    assert max(each) < 1.1 * min(each)  # keys of sessions that are alike, and nothing else
+
+
 def test_only_the_own_link_of_a_strategy_carries_its_sessions(results):
     """Servers talk to each other under all-to-all only, and to a session store under database and redis only."""
     links = {name: found["traffic"]["messages_per_request"] for name, found in results["strategies"].items()}

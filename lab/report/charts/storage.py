@@ -41,8 +41,9 @@ def draw(run: Run, figure: Figure) -> Caption:
         "The dark bar is what the session says, once per copy; the pale bar is what keeping it really takes, with the "
         "keeper's own bookkeeping.",
         "Sessions made through the balancer, as in life",
-        "Pale: growth of what the holders occupy per session (memory of server processes, Redis's used memory, the "
-        "table with its indexes in PostgreSQL). Dark: field names and values, counted alike everywhere, times copies.",
+        "Pale: growth of what the holders occupy per session (memory of server processes, Redis's keys as it says "
+        "itself, the table with its indexes in PostgreSQL). Dark: field names and values, counted alike everywhere, "
+        "times copies.",
         ("strategy", "copies", "content of one copy", "content of all copies", "occupied"),
         tuple(
             (
