@@ -122,14 +122,15 @@ class Peers:
         """Tell one more peer of every change from its first greeting on. Meeting one that is known is no error.
 
         It is sent everything that is held here, too: two servers may have served for a while without knowing of each
-        other. Whoever was at the newcomer's address before is forgotten. The tables are replaced, never changed: others
-        are going through them.
+        other. Whoever was at the newcomer's address before is forgotten, and so is where the newcomer was before. The
+        tables are replaced, never changed: others are going through them.
         """
         with self._meeting:
-            if newcomer.name in self._links or newcomer.name == self._settings.server:
+            known = self._links.get(newcomer.name)
+            if newcomer.name == self._settings.server or (known and known.peer.url == newcomer.url):
                 return
-            for before in [link.peer.name for link in self._links.values() if link.peer.url == newcomer.url]:
-                self._drop(before)
+            for link in [link for link in self._links.values() if link is known or link.peer.url == newcomer.url]:
+                self._drop(link.peer.name)
             link = PeerLink(newcomer, self._settings, self)
             asker = PeerClient(newcomer, self._settings.peer_secret, self._ask_seconds)
             self._askers = {**self._askers, newcomer.name: asker}

@@ -156,12 +156,13 @@ class Neighbours:
         return found
 
     def gone(self) -> list[str]:
-        """Return the names of servers that DNS has not listed for `FORGET_SECONDS`, each once."""
+        """Return the names of servers that DNS has not listed for `FORGET_SECONDS`, under any address, each once."""
         limit = time.monotonic() - FORGET_SECONDS
         addresses = [address for address, since in self._unlisted.items() if since <= limit]
         for address in addresses:
             del self._unlisted[address]
-        return [self._known.pop(address) for address in addresses]
+        names = [self._known.pop(address) for address in addresses]
+        return [name for name in names if name not in self._known.values()]
 
     def introduce(self, server: str, secret: str, peers: Iterable[Peer]) -> None:
         """Have each peer know of this server before it asks one for the state; leave out who does not answer."""

@@ -73,6 +73,22 @@ def test_who_is_not_listed_any_more_is_gone_after_a_while(monkeypatch):
         assert around.gone() == []
 
 
+def test_who_has_moved_is_found_at_the_new_address_and_is_not_gone(monkeypatch):
+    """An engine that takes a container out of a network and puts it back may give it another address."""
+    there = {"10.0.0.1": "web-1-aaaa"}
+    monkeypatch.setattr(module, "addresses_of", lambda _: set(there))
+    monkeypatch.setattr(Neighbours, "_ask", lambda _, address: there[address])
+    monkeypatch.setattr(module, "FORGET_SECONDS", 0.0)
+    around = Neighbours("service", "10.0.0.9", 8001)
+    around.look()
+    there = {"10.0.0.2": "web-1-aaaa"}
+    assert [(peer.name, peer.url) for peer in around.look()] == [("web-1-aaaa", "http://10.0.0.2:8001")]
+    assert around.gone() == []
+    there = {"10.0.0.3": "web-2-bbbb"}
+    around.look()
+    assert around.gone() == ["web-1-aaaa"]
+
+
 def test_only_whoever_knows_the_labs_secret_learns_of_sessions():
     """Who it is and whether it serves, it tells anybody; without a secret of its own, it tells the rest to nobody."""
     from werkzeug.test import Client

@@ -410,6 +410,21 @@ def test_another_server_at_a_known_address_takes_its_place():
         wait_until(lambda: not before._thread.is_alive())
 
 
+def test_a_server_that_has_moved_is_told_everything_at_its_new_address():
+    """It has been at the old one for nobody: what was saved meanwhile, it gets with the rest."""
+    with Cluster(2) as cluster, bound_socket() as nobody:
+        first, second = cluster.stores
+        first.create("h", CART)
+        cluster.quiet()
+        first.meet(Peer("web-2", f"http://127.0.0.1:{nobody.getsockname()[1]}"))
+        first.save("h", Changes(set={"meanwhile": b"1"}))
+        assert "meanwhile" not in second.load("h").fields
+        first.meet(cluster.peers[1])
+        assert set(first._peers._links) == {"web-2"}
+        wait_until(lambda: same(first, second))
+        assert "meanwhile" in second.load("h").fields
+
+
 def test_a_server_that_is_gone_for_good_can_be_forgotten():
     """Nobody calls it any more, the others hear of everything as before, and what was counted of it stays."""
     with Cluster(3) as cluster:
