@@ -19,7 +19,13 @@ WELL = {
     "sessions": {"alive": 40, "lost": 0, "lost_elsewhere": 0, "lost_before_last_second": 0},
     "writes": {"acknowledged": 100, "lost": 0, "lost_with_session": 0, "lost_in_last_second": 0},
     "answers": {window: {"views": 50, "wrong": 0} for window in ("before", "during", "after")},
-    "recovery": {"recovered": True, "seconds": 2.0, "after_repair_seconds": 0.5, "calm_seconds": 1.5},
+    "recovery": {
+        "recovered": True,
+        "seconds": 2.0,
+        "after_repair_seconds": 0.5,
+        "calm_seconds": 1.5,
+        "load_after_repair_seconds": 6.0,
+    },
     "failures": {
         "requests": 400,
         "failed": 30,
@@ -73,6 +79,8 @@ def outcome(promise, **changes):
         ("recovers", {}, "kept"),
         ("recovers", {"recovery__after_repair_seconds": 5.1}, "broken"),
         ("recovers", {"recovery__recovered": False, "recovery__after_repair_seconds": None}, "broken"),
+        ("recovers", {"recovery__recovered": False, "recovery__load_after_repair_seconds": 5.0}, "broken"),
+        ("recovers", {"recovery__recovered": False, "recovery__load_after_repair_seconds": 4.9}, "not tested"),
         ("recovers", {"recovery__recovered": None, "recovery__after_repair_seconds": None}, "not tested"),
         ("recovers", {"recovery__after_repair_seconds": 5.1, "lateness_p99_ms": 51.0}, "not tested"),
         ("recovers", {"lateness_p99_ms": 51.0}, "kept"),

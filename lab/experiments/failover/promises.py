@@ -131,7 +131,9 @@ def _recovers(story: Story) -> Outcome:
     if found["recovered"] is None:
         return Outcome("not tested", "the load ended before the repair had shown its effect")
     if not found["recovered"]:
-        return Outcome("broken", f"requests still failed in the last {found['calm_seconds']:g} s of the load")
+        last, load = found["calm_seconds"], found["load_after_repair_seconds"]
+        evidence = f"requests failed in the last {last:g} s of the load, which ended {load:.1f} s after the repair"
+        return Outcome("broken" if load >= RECOVER_SECONDS else "not tested", evidence)
     late = found["after_repair_seconds"]
     failed = story["failures"]["failed"]
     evidence = f"the last of {failed:,} failures came {late:.1f} s after the repair" if late else f"{failed:,} failures"

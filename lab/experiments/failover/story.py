@@ -304,6 +304,7 @@ def recovery(operations: Iterable[Operation], marks: Marks) -> dict[str, Any]:
         `recovered`: whether nothing failed in the last `CALM_SECONDS` of the load; None where the load ended so soon
         after the repair that this shows nothing. `seconds`: 0 where nothing failed, None where it did not recover.
         `after_repair_seconds`: the same from the repair, 0 where that came last. `calm_seconds`.
+        `load_after_repair_seconds`: how long the load went on after the repair.
     """
     failed = [op for op in operations if cause(op) is not None and op.t1_ns >= marks.struck_ns]
     last = max((op.t1_ns for op in failed), default=None)
@@ -317,6 +318,7 @@ def recovery(operations: Iterable[Operation], marks: Marks) -> dict[str, Any]:
         "seconds": None if recovered is False else seconds,
         "after_repair_seconds": None if recovered is False else since_repair,
         "calm_seconds": CALM_SECONDS,
+        "load_after_repair_seconds": max(0.0, (marks.end_ns - marks.repaired_ns) / _SECOND),
     }
 
 
