@@ -88,7 +88,7 @@ def test_who_used_the_machine_is_known_and_the_report_ran(results):
     for one in results["contention"]["points"]:
         for told in one["arms"].values():
             assert all(told["cpu_ms_per_request"][part] > 0 for part in ("servers", "postgresql", "redis", "balancer"))
-            assert 0 < told["cpu_share"] <= 1
+            assert 0 < told["cpu_share"] < 1.001  # of clocks that are not read at one moment
             assert told["waits"]["looks"] > 0
         assert not one["judged"]  # so few pages carry no 95th percentile
         assert (one["reports"] > 0) == one["report"]

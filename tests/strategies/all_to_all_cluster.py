@@ -73,7 +73,7 @@ class Wire:
         store._peers = self  # type: ignore[assignment]
         return store
 
-    def tell(self, kind: Kind, copy: Copy) -> None:
+    def tell(self, kind: Kind, copy: Copy, *, bars: bool = False) -> None:
         """Keep a change."""
         self.told.append(Message(kind, copy))
 

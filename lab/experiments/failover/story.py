@@ -346,8 +346,7 @@ def waits(operations: Iterable[Operation], marks: Marks) -> dict[str, dict[str, 
 def timeline(operations: Iterable[Operation], wrong: Collection[int], marks: Marks) -> dict[str, Any]:
     """Sort the requests into columns of `BUCKET_MS`, by when they were due: each is of one kind.
 
-    What was due only after the load had ended, such as the second half of a pair, is in no column: there it would look
-    like a rush.
+    What was due only after the load had ended, such as the second half of a pair, stands in the last column.
 
     Returns:
         `bucket_ms`; `from_ms`, the first column's left edge, from the stroke; `ok`, `slow` (right, but the shopper
@@ -359,9 +358,8 @@ def timeline(operations: Iterable[Operation], wrong: Collection[int], marks: Mar
     count = max(1, math.ceil((marks.end_ns - marks.struck_ns) / width) - first)
     kinds = {kind: [0] * count for kind in KINDS}
     for op in operations:
-        place = math.floor((op.intended_ns - marks.struck_ns) / width) - first
-        if 0 <= place < count:
-            kinds[_kind(op, wrong)][place] += 1
+        place = min(max(math.floor((op.intended_ns - marks.struck_ns) / width) - first, 0), count - 1)
+        kinds[_kind(op, wrong)][place] += 1
     return {"bucket_ms": BUCKET_MS, "from_ms": first * BUCKET_MS, **kinds}
 
 
