@@ -123,7 +123,7 @@ def draw_ratio(run: Run, figure: Figure) -> Caption:
         "Above the grey band the catalogue is slower because the sessions lie in its database; inside, nobody would "
         "notice; a line that crosses an edge of the band is too wide to tell.",
         f"Product, search and list pages: no session. {_subtitle(run)}",
-        _marks(every, f"Dots: ratio paired by block. Grey band: ± {100 * BAND:.0f} %.{claim}{noise}"),
+        _marks(every, f"Marks: ratio paired by block. Grey band: ± {100 * BAND:.0f} %.{claim}{noise}"),
         ("offered load", "database ÷ redis", "in words", "interval for all loads together", "total CPU", "judged"),
         tuple(
             (
@@ -421,8 +421,8 @@ def _named(point: Point) -> str:
 
 def _lines(found: Sequence[Point]) -> str:
     if _has_intervals(found):
-        return "Dots: ratio paired by block. Lines: 95 % intervals from resampled blocks."
-    return "Dots: ratio paired by block; too few blocks for intervals, so these points say little."
+        return "Marks: ratio paired by block. Lines: 95 % intervals from resampled blocks."
+    return "Marks: ratio paired by block; too few blocks for intervals, so these points say little."
 
 
 def _wait(run: Run) -> str:
