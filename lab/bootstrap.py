@@ -126,7 +126,16 @@ def why_start_over(stamp: Stamp, sections: Dict[str, str]) -> str:
 
 
 def start_over(names: List[str], sections: Dict[str, str]) -> None:
-    """Make a new environment with these sections; one that fails leaves nothing behind."""
+    """Make a new environment with these sections; one that fails leaves nothing behind.
+
+    Raises:
+        SetupError: a step failed, or `.venv` is a link: what it leads to may be somebody else's, and is left alone.
+    """
+    if VENV.is_symlink():
+        raise SetupError(
+            f"{VENV} is a link to {VENV.readlink()} (expected: a folder of this lab's own, because making it "
+            f"anew empties it). Remove the link and call again: rm {VENV}"
+        )
     with contextlib.suppress(FileNotFoundError):
         STAMP.unlink()
     try:

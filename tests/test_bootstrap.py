@@ -232,6 +232,20 @@ def test_an_environment_that_does_not_fit_is_made_anew(project: Path, spoil, rea
     assert by_hand(project) == (0, "", "")
 
 
+def test_an_environment_behind_a_link_is_left_alone(project: Path) -> None:
+    """`.venv` as a link to another folder's environment is refused in one line, and nothing behind it is touched."""
+    other = project / "other"
+    other.mkdir()
+    kept = {"setup.json": '{"made_for": [], "sections": {}, "packages": []}', "precious": "work"}
+    for name, text in kept.items():
+        (other / name).write_text(text, encoding="utf-8")
+    (project / ".venv").symlink_to(other)
+    status, _, err = call(project, "lab/bootstrap.py")
+    assert status == 1
+    assert_one_line(err, "is a link to", str(other), "Remove the link")
+    assert {path.name: path.read_text(encoding="utf-8") for path in other.iterdir()} == kept
+
+
 @contextlib.contextmanager
 def someone_elses_setup(project: Path) -> Iterator[None]:
     """Hold the right to change `.venv`, as a set-up under way does."""
