@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -130,11 +131,19 @@ def climb(rungs: Sequence[int], fill: Callable[[int], None], occupied: Callable[
 
 
 def memory_of(pids: Sequence[int]) -> int:
-    """Return the memory that belongs to these processes alone (USS), in bytes: pages shared with others left out."""
+    """Return the memory that belongs to these processes alone (USS), in bytes: pages shared with others left out.
+
+    macOS tells that to root alone, and may not answer at all. There it is the memory that they have at hand (RSS),
+    shared pages included: those are there before the first session, and cancel out of what one session occupies.
+    """
     try:
-        return sum(psutil.Process(pid).memory_full_info().uss for pid in pids)
+        return sum(_memory_of(psutil.Process(pid)) for pid in pids)
     except psutil.Error as error:
         raise LabError(f"a server ended while its memory was measured ({error}); see its log in servers/.") from error
+
+
+def _memory_of(process: psutil.Process) -> int:
+    return int(process.memory_info().rss if sys.platform == "darwin" else process.memory_full_info().uss)
 
 
 def fill(url: str, sessions: int, label: str) -> None:

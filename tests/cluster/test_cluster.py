@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -277,7 +278,7 @@ def test_no_free_port_is_one_clear_line(lab, monkeypatch):
 
     class Exhausted(socket.socket):
         def bind(self, address):
-            raise OSError(98, "Address already in use")
+            raise OSError(errno.EADDRINUSE, "Address already in use")
 
     monkeypatch.setattr(ports.socket, "socket", Exhausted)
     with pytest.raises(PortsExhausted, match=r"^no free port is left on 127\.0\.0\.1$"):

@@ -19,6 +19,7 @@ from loadtests.client import ArmTarget, Generator, LoadError
 from loadtests.lifecycle import Roles, lifecycle_plan
 from loadtests.plans import Plan, PlannedRequest, shopping_plan, warmup_plan
 from loadtests.two_tabs import two_tabs_plan
+from tests.processes import alive
 
 LOAD = {"rate_rps": 200, "seconds": 0.5, "shoppers": 20}
 
@@ -389,7 +390,7 @@ def test_the_generator_ends_with_the_lab(tmp_path):
             pid = int(lab.stdout.readline())
             wait_until(lambda: len(shop.requests) > 3)
             lab.send_signal(signal.SIGKILL)
-        wait_until(lambda: not alive(pid))
+        wait_until(lambda: not alive([pid]))
 
 
 KILLED_LAB = """
@@ -410,14 +411,6 @@ def wait_until(condition, seconds=10):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def alive(pid):
-    """Say whether a process runs (a zombie that nobody has collected yet does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_the_lab_is_not_patched():
