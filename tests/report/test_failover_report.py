@@ -183,6 +183,8 @@ class TestTitles:
             drawn.recovery_title(moment)
             == "Server killed: failures for less than 0.1 to 1.0 s under redis and database"
         )
+        most = {"stop-server": {"isolated": 2.8, "sticky": 0.0, "database": 3.1, "redis": 3.0}}
+        assert drawn.recovery_title(most) == "Server stopped: failures for 2.8 to 3.1 s under all but sticky"
         assert drawn.recovery_title({"kill-redis": {"redis": None, "sticky": 0.0}}).startswith("Redis (Redis killed): ")
 
     def test_recovery_takes_single_failures_of_a_rolling_restart_for_no_duration(self):

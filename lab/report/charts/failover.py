@@ -378,8 +378,13 @@ def _who_failed(what: str, found: Mapping[str, float | None]) -> str | None:
     low, high = min(failed.values()), max(failed.values())
     ends = list(dict.fromkeys((seconds_of(low), seconds_of(high))))
     reach = f"{' to '.join(ends)} s".replace("<", "less than ", 1)
-    who = "under every strategy" if len(failed) == len(found) > 1 else f"under {listed(list(failed))}"
-    return f"{what}: failures for {reach} {who}"
+    spared = [arm for arm in found if arm not in failed]
+    who = listed(list(failed))
+    if not spared and len(failed) > 1:
+        who = "every strategy"
+    elif spared and len(failed) > 2 * len(spared):
+        who = f"all but {listed(spared)}"
+    return f"{what}: failures for {reach} under {who}"
 
 
 def draw_waiting(run: Run, figure: Figure) -> Caption:
