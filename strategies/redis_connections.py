@@ -88,7 +88,11 @@ class Connections:
     def _connect(self) -> _Line:
         connection = cast("Connection", self._pool.connection_class(**self._pool.connection_kwargs))
         connection.connect()  # type: ignore[no-untyped-call]
-        return _Line(connection)
+        try:
+            return _Line(connection)
+        except OSError as error:  # macOS refuses to set up a socket that the server has just closed
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise redis.ConnectionError(str(error)) from error
 
 
 class _Line:

@@ -220,6 +220,22 @@ def test_ended_without_an_answer(end, told):
     assert told in str(raised[0])
 
 
+class Short(redis.Connection):
+    """A connection that is over as soon as it is made."""
+
+    def connect(self):
+        """Connect, and have nothing of it."""
+        super().connect()
+        self._sock.close()
+
+
+def test_closed_before_it_is_set_up(redis_url):
+    """A connection that ends as soon as it is made is an error of Redis's as well, whatever the system says of it."""
+    pool = redis.ConnectionPool.from_url(redis_url, connection_class=Short, socket_timeout=2.0)
+    with pytest.raises(redis.ConnectionError, match="Bad file descriptor"):
+        Connections(pool).call("PING")
+
+
 @pytest.mark.timeout(60)
 def test_nobody_reads():
     """A command that the server does not take has its time-out, too."""
