@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lab.probes.containers import Use
     from loadtests.recorder import Operation
 
-__all__ = ["SAME_LIMIT", "assemble", "given_up", "is_failed"]
+__all__ = ["SAME_LIMIT", "assemble", "failed", "given_up", "is_failed"]
 
 SAME_LIMIT = 0.10
 """The run is not valid when the median of same against same is further than this from 1."""
@@ -63,9 +63,11 @@ def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
         target=chosen.where.target.name if chosen.where.target else None,
         left_out=measured.arms.left_out,
     )
+    strategies = {name: _strategy(name, measured, columns, by_arm) for name in chosen.strategies}
+    failures = failed({name: told["requests"] for name, told in strategies.items()}, by_arm)
     results |= {
-        "validity": _validity(measured, columns, given_up(by_arm)),
-        "strategies": {name: _strategy(name, measured, columns, by_arm) for name in chosen.strategies},
+        "validity": _validity(measured, columns, given_up(by_arm) + failures),
+        "strategies": strategies,
         "arms": {
             spec.name: _untimed_arm(spec.name, measured, by_arm)
             for spec, _ in measured.arms.untimed
@@ -93,15 +95,34 @@ def given_up(by_arm: Mapping[str, Sequence[Operation]]) -> list[str]:
     ]
 
 
+def failed(shown: Mapping[str, Mapping[str, int]], by_arm: Mapping[str, Sequence[Operation]]) -> list[str]:
+    """Say how many requests failed: those whose latency is shown, and those that were only to prepare or to check.
+
+    Args:
+        shown: arm to the counts of its requests whose latency is shown.
+        by_arm: every request of every arm.
+    """
+    inside = {arm: (counts["failed"], counts["sent"]) for arm, counts in shown.items()}
+    every = {arm: (sum(map(is_failed, own)), len(own)) for arm, own in by_arm.items()}
+    outside = {arm: (n - inside.get(arm, (0, 0))[0], m - inside.get(arm, (0, 0))[1]) for arm, (n, m) in every.items()}
+    measured = "measured requests failed (no answer in time, or an error of a server's): {}. Latencies leave them out"
+    others = "requests outside the measured slices failed: {}. What they were to put into carts is missing there"
+    return [
+        text.format(", ".join(f"{n:,} of {m:,} under {arm}" for arm, (n, m) in counts.items() if n))
+        for text, counts in ((measured, inside), (others, outside))
+        if any(n for n, _ in counts.values())
+    ]
+
+
 def _loss(strategy: str) -> str:
     return ", so that shoppers bound to them lost their carts" if find(strategy).balancer == "affinity" else ""
 
 
-def _validity(measured: Measured, columns: samples.Samples, given_up: list[str]) -> dict[str, Any]:
+def _validity(measured: Measured, columns: samples.Samples, told: list[str]) -> dict[str, Any]:
     late = columns.lateness_ms[np.isfinite(columns.lateness_ms) & (columns.block >= 0)]
     same: dict[str, Any] = statistics.latency(columns, BASELINE, BASELINE).latency_ratio or {}
     same_against_same = {name: _without_verdict(interval) for name, interval in same.items()}
-    warnings = given_up + measured.timed.warnings
+    warnings = told + measured.timed.warnings
     lateness = {"p50": float(np.quantile(late, 0.5)), "p99": float(np.quantile(late, 0.99))} if len(late) else {}
     off = abs(same["p50"]["estimate"] - 1) if "p50" in same else 0.0
     if off > SAME_LIMIT:
