@@ -90,7 +90,7 @@ def _pairs(operations: Iterable[Operation], signings: _Signings) -> Iterator[tup
                 and not signings.excuse(greeted, op)
             )
             other = _session(op) != _session(known)
-            yield (known if other or greeted is None else greeted), op, other or renamed
+            yield (greeted if renamed and greeted and not other else known), op, other or renamed
             if other:
                 greeted = None
         known = op

@@ -308,7 +308,7 @@ def sessions_lost(ops):
                         and op.user != greeted[-1].user
                         and not _excused(shopper, greeted[-1], op)
                     )
-                    told = greeted[-1] if greeted and not moved else chain[-1]
+                    told = greeted[-1] if renamed and not moved else chain[-1]
                     yield _row(moved or renamed, told.server != op.server)
                     if moved:
                         chain = []

@@ -177,3 +177,11 @@ def test_session_past_its_lifetime_must_be_dead():
 def test_late_request_that_no_server_answered_is_no_opportunity():
     """A timeout and a 5xx show nothing of the session."""
     assert "resurrections" not in counts(_after_logout(outcome="fail", status=503, cart=None))
+
+
+def test_what_crossed_servers_is_told_by_the_request_just_before():
+    """A visit greets nobody, but it is the tab's latest answer: the view on its server has not crossed again."""
+    story = Story().request("login", 0, 1, server=1, cart="", user="ann", session="h1")
+    story.request("visit", 2, 3, server=2).view(4, 5, "", server=2, user="ann")
+    lost = checked(story)["sessions_lost"]
+    assert (lost["opportunities"], lost["cross_server"]) == (2, 1)
