@@ -47,6 +47,7 @@ _SWEEP_BATCH = 200
 _SWEEP_PAGES = 1024  # 8 MiB: what one statement of a sweep reads at most
 _TABLE_LOCK = 7_305_428_113  # any number, the same for all who create such tables
 _NAMESPACE = re.compile(r"[A-Za-z0-9_]{1,63}")
+_NO_ADDRESS = "database_url is no address that libpq understands, such as postgresql://user:password@host:5432/name"
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS "{table}" (
@@ -65,6 +66,10 @@ CREATE TABLE IF NOT EXISTS "{table}" (
 )
 """
 """Without the last, PostgreSQL slows its vacuum down so much that it falls behind a load of large sessions."""
+
+_LOOK = """
+    SELECT handle, version, origin, secret_hash, data, idle_deadline, absolute_deadline FROM "{table}" LIMIT 0
+"""
 
 _STATEMENTS = {
     "create": """
@@ -127,7 +132,10 @@ class DatabaseStore(SessionStore):
 
     @classmethod
     def open(cls, settings: StoreSettings) -> Self:
-        """Create the table unless it exists; several servers may do so at once."""
+        """Create the table unless it exists; several servers may do so at once.
+
+        Where it exists, no right to create tables is needed.
+        """
         if settings.database_url is None:
             raise StoreUnavailable("no database_url in the settings")
         if _NAMESPACE.fullmatch(settings.namespace) is None:
@@ -136,9 +144,9 @@ class DatabaseStore(SessionStore):
             with psycopg.connect(settings.database_url, connect_timeout=_connect_seconds(settings)) as connection:
                 # Without the lock, two servers that start together can both find no table, and one of them fails.
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_TABLE_LOCK,))
-                connection.execute(_fill_in(_TABLE, settings).encode())
+                _see_to_the_table(connection, settings)
         except psycopg.Error as error:
-            raise StoreUnavailable(f"PostgreSQL: {error}") from error
+            raise _unavailable(error) from None
         return cls(settings)
 
     def close(self) -> None:
@@ -207,7 +215,7 @@ class DatabaseStore(SessionStore):
                 live = connection.execute(_fill_in(select, settings).encode()).fetchall()
                 sizes = connection.execute(_fill_in(size, settings).encode()).fetchone()
         except psycopg.Error as error:
-            raise StoreUnavailable(f"PostgreSQL: {error}") from error
+            raise _unavailable(error) from None
         return Census(
             handles=tuple(handle for handle, _ in live),
             logical_bytes=sum(logical_bytes(_from_jsonb(data.encode())) for _, data in live),
@@ -222,6 +230,26 @@ class DatabaseStore(SessionStore):
         if int(_text(swept)) < _SWEEP_BATCH:
             self._next_page = end if end < int(_text(pages)) else 0
         return self._next_page > 0 or int(_text(swept)) == _SWEEP_BATCH
+
+
+def _see_to_the_table(connection: psycopg.Connection, settings: StoreSettings) -> None:
+    """Create the table only where there is none: `IF NOT EXISTS` asks for the right to create it in any case."""
+    found = connection.execute("SELECT to_regclass(%s)", (f'"{settings.namespace}"',)).fetchone()
+    if found == (None,):
+        connection.execute(_fill_in(_TABLE, settings).encode())
+    try:
+        connection.execute(_fill_in(_LOOK, settings).encode())
+    except psycopg.errors.UndefinedColumn as error:
+        raise StoreUnavailable(
+            f"PostgreSQL: there is a table {settings.namespace!r}, but it is not one for these sessions "
+            f"({error.diag.message_primary}): choose another namespace"
+        ) from error
+
+
+def _unavailable(error: psycopg.Error) -> StoreUnavailable:
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        return StoreUnavailable(_NO_ADDRESS)  # libpq's text repeats the address, and the password in it
+    return StoreUnavailable(f"PostgreSQL: {error.diag.message_primary or ' '.join(str(error).split())}")
 
 
 def _fill_in(sql: str, settings: StoreSettings) -> str:

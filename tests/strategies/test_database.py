@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import traceback
 
 import hypothesis
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from behind_flask import Shop
 from faults import EngineFails, open_when_up
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 from records import SECRET_HASH, begin, canonical, new_handle, packed, shown
 from waiting import at_once, wait_until
 
@@ -247,3 +249,48 @@ def test_dead_port():
         port = listener.getsockname()[1]
     with pytest.raises(StoreUnavailable):
         DatabaseStore.open(StoreSettings(database_url=f"postgresql://lab@127.0.0.1:{port}/postgres"))
+
+
+@pytest.fixture
+def role(connection, namespace):
+    """Return a role that may use a schema, both of this name, and create nothing."""
+    connection.execute(f"CREATE ROLE {namespace} LOGIN PASSWORD 'pass'; CREATE SCHEMA {namespace}")
+    connection.execute(f"GRANT USAGE ON SCHEMA {namespace} TO {namespace}")
+    yield namespace
+    connection.execute(f"DROP SCHEMA {namespace} CASCADE; DROP ROLE {namespace}")
+
+
+def test_role_that_may_not_create_tables(database_url, role, connection):
+    """The table lives where the search path leads; once it is made, the rights to its rows are enough."""
+    url = make_conninfo(database_url, options=f"-csearch_path={role}")
+    made_by_another = StoreSettings(database_url=url, namespace=role)
+    settings = StoreSettings(database_url=make_conninfo(url, user=role, password="pass"), namespace=role)
+    with pytest.raises(StoreUnavailable, match=rf"permission denied for schema {role}\Z"):
+        DatabaseStore.open(settings)
+    DatabaseStore.open(made_by_another).close()
+    with pytest.raises(StoreUnavailable, match=rf"permission denied for table {role}\Z"):
+        DatabaseStore.open(settings)
+
+    connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {role}.{role} TO {role}")
+    store = DatabaseStore.open(settings)
+    handle = begin(store, a=1)
+    store._sweep()
+    assert store.census().handles == (handle,)
+    store.close()
+
+
+def test_table_of_somebody_else(database_url, namespace, connection):
+    """A table of that name that keeps something else, such as another library's sessions, is refused at once."""
+    connection.execute(f"CREATE TABLE {namespace} (id serial, session_id text, data bytea)")
+    with pytest.raises(StoreUnavailable, match=r'column "handle" does not exist.*choose another namespace'):
+        DatabaseStore.open(StoreSettings(database_url=database_url, namespace=namespace))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://a:secret@b/c", "mysql://a:secret@b/c", "postgresql://a:secret@b/c?d=e"]
+)
+def test_password_in_a_wrong_address(url):
+    """An address that is none is refused without being shown: a password may be in it."""
+    with pytest.raises(StoreUnavailable, match="no address that libpq understands") as refused:
+        DatabaseStore.open(StoreSettings(database_url=url))
+    assert "secret" not in "".join(traceback.format_exception(refused.value))
