@@ -147,12 +147,16 @@ class _Line:
 def _leave_waiting_to_the_kernel(sock: socket.socket) -> None:
     """Give a socket's time-out to the kernel: Python polls before every send and receive to keep it itself.
 
-    When it has passed, the call ends with `BlockingIOError`. A TLS socket needs Python's: it would wait on.
+    When it has passed, the call ends with `BlockingIOError`. A TLS socket needs Python's: it would wait on. So would
+    one of gevent's, which never blocks in the kernel.
     """
     seconds = sock.gettimeout()
     if type(sock) is socket.socket and seconds:
+        sock.settimeout(None)
+        if not os.get_blocking(sock.fileno()):
+            sock.settimeout(seconds)
+            return
         microseconds = max(1, round(seconds * 1_000_000))
         limit = struct.pack("@ll", *divmod(microseconds, 1_000_000))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        sock.settimeout(None)

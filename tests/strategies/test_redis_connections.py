@@ -31,6 +31,22 @@ status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print(status, identity() == mine, connections.call("ECHO", "parent").decode())
 """
 
+UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import socket, redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from strategies.redis_connections import Connections
+
+silent = socket.create_server(("127.0.0.1", 0))
+options = {"port": silent.getsockname()[1], "driver_info": None, "retry": Retry(NoBackoff(), 0)}
+try:
+    Connections(redis.ConnectionPool(protocol=2, socket_timeout=0.5, **options)).call("PING")
+except redis.TimeoutError as error:
+    print(error)
+"""
+
 
 @pytest.fixture
 def name():
@@ -255,3 +271,9 @@ def test_fork(redis_url):
     """A forked process makes a connection of its own, and leaves its parent's as it was."""
     done = subprocess.run([sys.executable, "-c", FORKED, redis_url], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 True parent\n", "")
+
+
+def test_silent_server_under_gevent():
+    """Where gevent waits in the kernel's place, a call has its time-out nevertheless."""
+    done = subprocess.run([sys.executable, "-c", UNDER_GEVENT], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("no answer in time\n", "")
