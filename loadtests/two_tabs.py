@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from loadtests.plans import Plan, PlannedRequest, poisson, request, shopper_names
@@ -11,6 +12,10 @@ SHARED_LINES = 3
 
 APART_SECONDS = 0.001
 """At most this far apart the two tabs write: less than an answer takes, so that most writes overlap."""
+
+
+PAUSE_SECONDS = 0.5
+"""Between the last shared line and the first pair."""
 
 
 def two_tabs_plan(seed: int, *, rate_rps: float, seconds: float, shoppers: int) -> Plan:
@@ -28,12 +33,30 @@ def two_tabs_plan(seed: int, *, rate_rps: float, seconds: float, shoppers: int) 
     rng = np.random.default_rng([seed, 1 << 34])
     names = shopper_names("d", shoppers)
     requests = _beginnings(rng, names, rate_rps)
-    start = requests[-1].at_seconds + 0.5
+    start = requests[-1].at_seconds + PAUSE_SECONDS
     for number, at in enumerate(poisson(rng, rate_rps / 2, seconds)):
         name = names[int(rng.integers(shoppers))]
         requests += [_write(rng, start + at, name, tab, number) for tab in (0, 1)]
     requests.sort(key=lambda planned: planned.at_seconds)
     return Plan(scenario="two-tabs", seconds=start + seconds, requests=requests)
+
+
+def apart(plan: Plan) -> tuple[Plan, Plan]:
+    """Part a plan of two tabs where the second tabs open: how every shopper begins, and the pairs of writes.
+
+    Sent one after the other, no pair is sent before the logins have been answered, however slow the machine is. A
+    second tab that has no cookie yet begins a session of its own, and what it does to the first is no store's doing.
+    """
+    beginnings = [planned for planned in plan.requests if planned.f == "login" or ".line." in (planned.token or "")]
+    start = beginnings[-1].at_seconds + PAUSE_SECONDS
+    pairs = [
+        msgspec.structs.replace(planned, at_seconds=planned.at_seconds - start)
+        for planned in plan.requests[len(beginnings) :]
+    ]
+    return (
+        msgspec.structs.replace(plan, seconds=start, requests=beginnings),
+        msgspec.structs.replace(plan, seconds=plan.seconds - start, requests=pairs),
+    )
 
 
 def _beginnings(rng: np.random.Generator, names: list[str], rate_rps: float) -> list[PlannedRequest]:

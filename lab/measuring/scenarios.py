@@ -17,7 +17,7 @@ import msgspec
 from loadtests.lifecycle import Roles, lifecycle_plan
 from loadtests.plans import PlannedRequest, shopping_plan, warmup_plan
 from loadtests.recorder import Operation
-from loadtests.two_tabs import two_tabs_plan
+from loadtests.two_tabs import apart, two_tabs_plan
 from strategies.session_interface import short_hash
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lab.measuring.place import Shop
     from loadtests.client import Generator
+    from loadtests.plans import Plan
 
 QUIET_SECONDS = 0.3
 """Nothing is sent for this long before the final views, after the servers have no more to tell each other."""
@@ -62,10 +63,24 @@ def shop(
 def two_tabs(
     generator: Generator, clusters: Mapping[str, Shop], *, seed: int, rate_rps: float, seconds: float, shoppers: int
 ) -> list[Operation]:
-    """Let every shopper write from two tabs at once, on all arms at the same time; then look at every cart."""
-    plan = two_tabs_plan(seed, rate_rps=rate_rps, seconds=seconds, shoppers=shoppers)
-    operations = list(generator.run([(arm, plan) for arm in clusters]).operations)
-    return operations + final_views(generator, clusters)
+    """Let every shopper write from two tabs at once, on all arms at the same time; then look at every cart.
+
+    The tabs write when all logins have been answered, and only for shoppers whose login succeeded: the others have no
+    session that two tabs could share.
+    """
+    beginnings, pairs = apart(two_tabs_plan(seed, rate_rps=rate_rps, seconds=seconds, shoppers=shoppers))
+    begun = list(generator.run([(arm, beginnings) for arm in clusters]).operations)
+    plans = [(arm, _of(pairs, _logged_in(begun, arm))) for arm in clusters]
+    written = list(generator.run(plans).operations)
+    return begun + written + final_views(generator, clusters)
+
+
+def _logged_in(operations: Sequence[Operation], arm: str) -> set[str]:
+    return {done.shopper for done in operations if (done.arm, done.f, done.outcome) == (arm, "login", "ok")}
+
+
+def _of(plan: Plan, shoppers: set[str]) -> Plan:
+    return msgspec.structs.replace(plan, requests=[asked for asked in plan.requests if asked.shopper in shoppers])
 
 
 def final_views(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lab.measuring.scenarios import held_up
+from types import SimpleNamespace
+
+from lab.measuring.scenarios import held_up, two_tabs
 from loadtests.recorder import Operation
 
 IDLE, ABSOLUTE = 4.0, 12.0
@@ -72,3 +74,40 @@ def test_a_tab_that_did_not_wait_for_the_login_shows_nothing():
 def test_each_shopper_is_judged_alone():
     """One shopper's trouble is not another's."""
     assert out(request("login", 0), request("login", 0, shopper="a2"), request("view", 6, shopper="a2")) == {"a2"}
+
+
+class SlowAnswers:
+    """A stand-in for the load generator: notes what it is asked to send, and has some logins fail."""
+
+    def __init__(self, failing):
+        self.plans, self._failing = [], failing
+
+    def run(self, plans):
+        """Answer every request of the plans."""
+        self.plans.append(dict(plans))
+        return SimpleNamespace(operations=[self._answer(arm, asked) for arm, plan in plans for asked in plan.requests])
+
+    def final_views(self, arm, shoppers):
+        """See no carts."""
+        return []
+
+    def _answer(self, arm, asked):
+        done = request(asked.f, asked.at_seconds, shopper=asked.shopper)
+        done.arm, done.tab = arm, asked.tab
+        if asked.f == "login" and (arm, asked.shopper) in self._failing:
+            done.outcome = "info"
+        return done
+
+
+def test_second_tabs_open_when_the_logins_are_answered():
+    """However slow the machine: pairs are sent when the first part has ended, by those who have a session to share."""
+    generator = SlowAnswers(failing={("redis", "d002")})
+    clusters = dict.fromkeys(("redis", "database"), SimpleNamespace(quiet=lambda: None))
+    operations = two_tabs(generator, clusters, seed=1, rate_rps=100, seconds=2, shoppers=5)
+    beginnings, pairs = generator.plans
+    assert {asked.tab for plan in beginnings.values() for asked in plan.requests} == {0}
+    everybody = {f"d{number:03d}" for number in range(5)}
+    assert {asked.shopper for asked in pairs["database"].requests} == everybody
+    assert {asked.shopper for asked in pairs["redis"].requests} == everybody - {"d002"}
+    sent = sum(len(plan.requests) for part in generator.plans for plan in part.values())
+    assert len(operations) == sent

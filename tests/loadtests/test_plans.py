@@ -8,7 +8,7 @@ import pytest
 
 from loadtests import plans
 from loadtests.lifecycle import MARGIN_SECONDS, Roles, lifecycle_plan
-from loadtests.two_tabs import SHARED_LINES, two_tabs_plan
+from loadtests.two_tabs import SHARED_LINES, apart, two_tabs_plan
 
 LOAD = {"rate_rps": 200, "seconds": 0.5, "shoppers": 40}
 
@@ -129,6 +129,22 @@ def test_two_tabs_write_at_the_same_time():
     )
     lines = {r.token for r in begun}
     assert {r.line for r in plan.requests if r.f == "bump"} <= lines
+
+
+def test_second_tabs_open_in_a_part_of_their_own():
+    """Logins and shared lines are one part, pairs the other, whose first is due at once; nothing is left out."""
+    plan = two_tabs_plan(1, rate_rps=100, seconds=10, shoppers=40)
+    beginnings, pairs = apart(plan)
+    assert {request.tab for request in beginnings.requests} == {0}
+    assert Counter(request.f for request in beginnings.requests) == {"login": 40, "add": 40 * SHARED_LINES}
+    assert [_what(r) for part in (beginnings, pairs) for r in part.requests] == [_what(r) for r in plan.requests]
+    assert 0 <= pairs.requests[0].at_seconds < pairs.requests[-1].at_seconds < 10.002
+    assert beginnings.seconds + pairs.seconds == plan.seconds
+    assert beginnings.requests[-1].at_seconds < beginnings.seconds
+
+
+def _what(request):
+    return request.shopper, request.tab, request.f, request.token, request.line
 
 
 def _pair(request):
