@@ -9,7 +9,7 @@ OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS
 	$${ENGINE:+"--engine=$$ENGINE"} $${TARGET:+"--target=$$TARGET"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
 
-.PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture load report up swarm swarm-down test test-containers check bench lock clean
+.PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture load report up swarm swarm-down test test-containers check bench lock clean .env
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -62,7 +62,7 @@ swarm: .env ## deploy docker-compose.yml as a stack, or bring it up to date; on 
 swarm-down: ## remove the stack (STACK=lab; with VOLUMES=1 also what this machine has stored for it)
 	@$(PYTHON) -m lab.containers.swarm remove
 
-.env: # the secrets that docker-compose.yml needs, made once
+.env: # the secrets that docker-compose.yml needs; those that are there stay as they are
 	@$(PYTHON) -m lab.containers.env_file
 
 test: ## everything, from nothing: lint, format, types, tests

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.cluster import ClusterSpec, Lab
 from lab.containers import Compose, env_file
+from lab.errors import LabError
 from lab.shop.cache import CacheSettings
 from strategies import STRATEGIES, find
 from strategies.contract import UnsupportedPolicy
@@ -73,10 +74,15 @@ def run_in_containers(console: Console, *, servers: int, writes: str, replicatio
     for strategy in STRATEGIES.values():
         if writes not in strategy.policies:
             raise UnsupportedPolicy(f"{strategy.name} cannot promise {writes!r} writes, and all five are started")
-    project = os.environ.get("COMPOSE_PROJECT_NAME", "session-lab-up")
+    project = os.environ.get("COMPOSE_PROJECT_NAME") or "session-lab-up"
     compose = Compose(project, {"SERVERS": str(servers), "WRITES": writes, "REPLICATION": replication})
-    if not env_file.NAMES.keys() <= os.environ.keys() and env_file.write():
-        console.print("secrets written to .env")
+    if left := compose.left():
+        raise LabError(
+            f"project {project} is there already ({left}), and would be removed in the end. Remove it "
+            f"(docker compose --project-name {project} down --volumes), or name another: COMPOSE_PROJECT_NAME=…"
+        )
+    if not env_file.NAMES.keys() <= os.environ.keys() and (added := env_file.write()):
+        console.print(f"secrets written to .env: {', '.join(added)}", highlight=False)
     console.print("building the images, which takes minutes the first time", highlight=False)
     compose.build()
     with compose.guarded():

@@ -38,6 +38,42 @@ def test_secrets_are_written_once_and_for_their_owner_alone(tmp_path):
     assert min(map(len, values.values())) >= 32
 
 
+def test_a_file_of_an_older_version_gets_the_secrets_that_it_lacks(tmp_path, monkeypatch, capsys):
+    """Compose says `run make .env` then, so that must help; what stands in it stays, whatever it is."""
+    path = tmp_path / ".env"
+    before = b'SERVERS=2 # two\xe9\nexport SECRET_KEY=mine\nPEER_SECRET=\nLAB_SECRET=""\n#REDIS_PASSWORD=out of use'
+    path.write_bytes(before)
+    path.chmod(0o644)
+    monkeypatch.setattr(env_file, "PATH", path)
+    monkeypatch.setattr(env_file.write, "__defaults__", (path,))
+    assert env_file.main() == 0
+    assert "PEER_SECRET, LAB_SECRET, REDIS_PASSWORD, POSTGRES_PASSWORD" in capsys.readouterr().out
+    after = path.read_bytes()
+    assert after.startswith(before + b"\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    added = re.findall(rb"^(\w+)=\S{32,}$", after[len(before) :], re.MULTILINE)
+    assert [name.decode() for name in added] == [name for name in env_file.NAMES if name != "SECRET_KEY"]
+    assert env_file.main() == 0
+    assert "stays as it is" in capsys.readouterr().out
+    assert path.read_bytes() == after
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_make_completes_a_file_that_exists(tmp_path):
+    """To make, a file that is there is up to date, unless told otherwise."""
+    (tmp_path / ".env").touch()
+    command = ["make", "--dry-run", f"--file={ROOT / 'Makefile'}", ".env"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "lab.containers.env_file" in done.stdout
+
+
+def test_the_image_of_all_web_servers_is_built_for_one_service():
+    """For several, Compose 2 makes several images of one name, and at the next `up` every container anew."""
+    services = re.findall(r"^  ([\w-]+):\n    <<: (.*)$", COMPOSE, re.MULTILINE)
+    assert [name for name, merged in services if "*built" in merged] == ["web-redis", "web-redis-cluster"]
+    assert len(re.findall(r"^ +dockerfile: containers/Dockerfile$", COMPOSE, re.MULTILINE)) == 1
+
+
 def test_the_compose_file_insists_on_every_secret():
     """None has a default, and what is missing leads to `make .env`."""
     for name in env_file.NAMES:

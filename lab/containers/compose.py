@@ -117,12 +117,12 @@ class Compose:
     ) -> None:
         self.project = project
         files = [COMPOSE_FILE, *(ROOT / overlay for overlay in overlays)]
-        self._command = [
-            *find_compose(),
-            *("--project-name", project, "--project-directory", str(ROOT)),
+        self._options = [
+            *("--project-directory", str(ROOT)),
             *(word for file in files for word in ("--file", str(file))),
             *(word for profile in profiles for word in ("--profile", profile)),
         ]
+        self._command = [*find_compose(), "--project-name", project, *self._options]
         self._environment = os.environ | dict(environment or {})
         self._hold: tuple[int, ...] = ()  # the lab's end of the guard's pipe
 
@@ -148,8 +148,14 @@ class Compose:
         return _said(command, done)
 
     def build(self) -> None:
-        """Build the project's own images; the others are pulled when they are first needed."""
-        self.run("build", seconds=BUILD_SECONDS)
+        """Build the lab's own images; the others are pulled when they are first needed.
+
+        Raises:
+            ComposeFailed: one cannot be built.
+        """
+        # Compose 2 writes the project's name into an image: under this one's, each run would leave an image of its own.
+        command = [*find_compose(), "--project-name", "session-lab", *self._options, "build"]
+        _said(command, _call(command, seconds=BUILD_SECONDS, environment=self._environment, hold=self._hold))
 
     def up(self, *services: str, scale: Mapping[str, int] | None = None, wait: bool = True) -> None:
         """Start services, all of them if none is named, and wait until they are healthy.
@@ -189,6 +195,13 @@ class Compose:
         number = {fact["Id"]: int(fact["Config"]["Labels"]["com.docker.compose.container-number"]) for fact in facts}
         chosen = [container for container in of if of[container] in services]
         return sorted(chosen, key=lambda container: (services.index(of[container]), number[container]))
+
+    def left(self) -> str:
+        """Return what there is of the project, counted, such as `2 containers, 1 volume`; empty if nothing."""
+        label = f"label=com.docker.compose.project={self.project}"
+        kinds = {"container": ("ps", "--all"), "volume": ("volume", "ls")}
+        found = {kind: len(docker(*words, "--quiet", "--filter", label).split()) for kind, words in kinds.items()}
+        return ", ".join(f"{number} {kind}{'s' * (number != 1)}" for kind, number in found.items() if number)
 
     def inspect(self, *containers: str) -> list[dict[str, Any]]:
         """Return what the engine knows of containers, as `docker inspect` tells it; one that is gone is left out."""

@@ -1,4 +1,4 @@
-"""Write `.env`, the secrets of `docker-compose.yml`, once: `python3 -m lab.containers.env_file`.
+"""Write `.env`, the secrets of `docker-compose.yml`, or add those that it lacks: `python3 -m lab.containers.env_file`.
 
 Runs on whatever Python a server with Docker has, before anything is installed: standard library only.
 """
@@ -6,6 +6,7 @@ Runs on whatever Python a server with Docker has, before anything is installed: 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -21,44 +22,59 @@ NAMES = {
 }
 """Every secret of the compose file, and what it is for."""
 
+_HEAD = "# Secrets of docker-compose.yml, made by `make .env`. Keep them to yourself; docs/deploy.md has the rest."
+
 
 def fresh() -> dict[str, str]:
     """Return a new value for each secret: 192 random bits each, safe in an address."""
     return {name: secrets.token_urlsafe(24) for name in NAMES}
 
 
-def write(path: Path = PATH) -> bool:
-    """Write the file, readable to its owner alone, and never over an existing one; return whether it was written.
+def write(path: Path = PATH) -> list[str]:
+    """Write the file, readable to its owner alone; in one that exists, add the secrets that it lacks and keep the rest.
+
+    Returns:
+        The names of the secrets that were written.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be read or written.
     """
-    values = fresh()
-    lines = [
-        "# Secrets of docker-compose.yml, made by `make .env`. Keep them to yourself; docs/deploy.md has the rest."
-    ]
-    lines += [f"# {NAMES[name]}\n{name}={value}" for name, value in values.items()]
+    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else _HEAD
+    given = r"""^[ \t]*(?:export[ \t]+)?{}[ \t]*=[ \t]*["']?[^\s#"']"""
+    has = {name for name in NAMES if re.search(given.format(name), before, re.MULTILINE)}
+    added = {name: value for name, value in fresh().items() if name not in has}
+    if not added:
+        return []
+    lines = [before.rstrip("\n"), *(f"# {NAMES[name]}\n{name}={value}" for name, value in added.items())]
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write("\n".join(lines) + "\n")
-        os.link(unfinished, path)  # whole or not at all, and an error where there is one
+        if before is _HEAD:
+            os.link(unfinished, path)  # whole or not at all, and never over what somebody else has just written
+        else:
+            unfinished.replace(path)
     except FileExistsError:
-        return False
+        return []
     finally:
-        unfinished.unlink()
-    return True
+        unfinished.unlink(missing_ok=True)
+    return list(added)
 
 
 def main() -> int:
-    """Write `.env`, or say that it is there; return the exit status."""
+    """Write `.env`, complete it, or say that nothing is missing; return the exit status."""
+    existed = PATH.exists()
     try:
-        written = write()
+        added = write()
     except OSError as error:
         print(f"lab: {PATH} cannot be written: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 1
-    print(f"{PATH.name}: {'secrets written' if written else 'is there already, and stays as it is'}")  # noqa: T201
+    if existed:
+        said = f"added what it lacked: {', '.join(added)}" if added else "is there already, and stays as it is"
+    else:
+        said = "secrets written"
+    print(f"{PATH.name}: {said}")  # noqa: T201
     return 0
 
 

@@ -110,7 +110,7 @@ class Containers:
             self._logs.mkdir(exist_ok=True)
             _log.info("compose project %s", self.compose.project)
             stack.enter_context(self.compose.guarded())
-            self.compose.run("build", "web-sticky", "balancer", seconds=BUILD_SECONDS)
+            self.compose.build()
             stores = ["postgres", *(["redis"] if self._with_redis else [])]
             self.compose.run("up", "--detach", "--no-deps", *stores, seconds=BUILD_SECONDS)
             port, secret = self._environment["PORT_OF_POSTGRES"], self._environment["POSTGRES_PASSWORD"]

@@ -84,6 +84,13 @@ def test_every_strategy_answers_through_its_own_port(stack, strategy, shoppers):
     assert requests.get(f"{shoppers.url}/static/shop.css", timeout=10).headers["Content-Type"].startswith("text/css")
 
 
+def test_what_runs_is_left_alone_by_a_second_up(stack):
+    """Images that were built are those that run: nobody's session goes because somebody typed it again."""
+    before = stack.containers()
+    stack.up()
+    assert stack.containers() == before
+
+
 def test_every_strategy_has_a_cookie_of_its_own(shoppers, strategy):
     """Cookies do not know ports: one name for two shops would end the session in the other."""
     assert cookie_name(strategy) in shoppers.cookies

@@ -78,3 +78,18 @@ def test_what_was_started_is_taken_down_although_it_is_killed_meanwhile(tmp_path
         "the guard has ended",
     )
     assert left(project) == []
+
+
+def test_a_project_that_is_there_already_is_not_taken_over(tmp_path):
+    """In the end everything of the project is removed: what somebody else has stored would be."""
+    project = f"lab-test-there-{os.getpid()}"
+    volume = docker(
+        "volume", "create", "--label", f"com.docker.compose.project={project}", f"{project}_postgres"
+    ).strip()
+    try:
+        with up(tmp_path, project) as (process, told):
+            assert process.wait(300) == 1
+        assert f"project {project} is there already (1 volume)" in told.read_text()
+        assert left(project) == [volume]
+    finally:
+        docker("volume", "rm", volume)
