@@ -8,20 +8,25 @@ import platform
 import signal
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
+from http.client import HTTPException
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import psycopg
+from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lab import run_folder
-from lab.errors import from_os_error
+from lab.errors import EngineFailed, from_os_error
 from lab.report import draw, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
     from lab.measuring.place import Place, Shop
 
@@ -29,36 +34,39 @@ _log = logging.getLogger("lab.run")
 
 
 class CtrlC:
-    """Remembers that Ctrl-C was pressed.
+    """Remembers that Ctrl-C was pressed, or that another signal asked for an end.
 
     Python raises `KeyboardInterrupt` wherever it happens to be, and drops it where that is a finaliser; then the next
     step of the run raises it again.
     """
 
     def __init__(self) -> None:
-        self._pressed = False
+        self._raised: BaseException | None = None
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
         """Remember while the context lasts. Where Ctrl-C is ignored, as in a shell's background job, it stays so."""
-        usual = signal.getsignal(signal.SIGINT)
-        if usual is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._note)
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        usual = {signum: handler for signum in signals if callable(handler := signal.getsignal(signum))}
+        for signum, handler in usual.items():
+            signal.signal(signum, partial(self._note, handler))
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, usual)
+            for signum, handler in usual.items():
+                signal.signal(signum, handler)
 
     def raise_again(self) -> None:
         """Raise what was dropped."""
-        if self._pressed:
-            raise KeyboardInterrupt
+        if self._raised is not None:
+            raise self._raised
 
-    def _note(self, *_: object) -> None:
-        self._pressed = True
-        raise KeyboardInterrupt
+    def _note(self, handler: Callable[[int, FrameType | None], Any], signum: int, frame: FrameType | None) -> None:
+        try:
+            handler(signum, frame)
+        except KeyboardInterrupt as error:
+            self._raised = error
+            raise
 
 
 class Steps:
@@ -140,6 +148,10 @@ def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[
     except OSError as error:
         _mark_unfinished(experiment, folder, error)
         raise from_os_error(error) from error
+    except (psycopg.Error, RedisError, HTTPException) as error:
+        failure = _no_answer(error, folder)
+        _mark_unfinished(experiment, folder, failure)
+        raise failure from error
     except BaseException as error:
         _mark_unfinished(experiment, folder, error)
         raise
@@ -165,6 +177,16 @@ def _unfinished(experiment: str, folder: Path, reason: str) -> dict[str, Any]:
         "strategies": {},
         "claims": [],
     }
+
+
+def _no_answer(error: Exception, folder: Path) -> EngineFailed:
+    """Return the one line for a store or a server that failed while the lab asked it something."""
+    who = {psycopg.Error: "PostgreSQL", RedisError: "Redis", HTTPException: "a web server"}
+    name = next(name for kind, name in who.items() if isinstance(error, kind))
+    return EngineFailed(
+        f"{name} failed while the lab asked it something: {' '.join(str(error).split()) or type(error).__name__} "
+        f"(logs: {folder}). If nobody stopped it, run it again."
+    )
 
 
 def _mark_unfinished(experiment: str, folder: Path, error: BaseException) -> None:

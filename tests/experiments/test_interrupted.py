@@ -9,16 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from http.client import BadStatusLine
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
+from redis.exceptions import RedisError
+from rich.console import Console
 
-from lab.measuring.runs import CtrlC
+from lab.errors import EngineFailed
+from lab.measuring.runs import CtrlC, carry_out
 from tests.processes import alive
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 class Comparison:
@@ -79,6 +84,41 @@ def test_ctrl_c_ends_a_run_in_one_line_and_leaves_nothing(tmp_path, step):
     assert "interrupted" in results["validity"]["warnings"][0]
     assert not (tmp_path / "latest").exists()
     wait_until(lambda: not run.survivors())
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_another_end_is_as_orderly(tmp_path, signum):
+    """SIGTERM and a closed terminal end a run as Ctrl-C does, also where make and the terminal both tell it."""
+    run = Comparison(tmp_path)
+    run.wait_for("warming up")
+    os.killpg(run.process.pid, signum)
+    os.killpg(run.process.pid, signum)
+    _, told = run.process.communicate(timeout=PATIENCE_SECONDS)
+
+    assert run.process.returncode == 128 + signum
+    assert told.strip() == f"lab: ended by {signum.name}; everything that was started has been stopped."
+    (folder,) = tmp_path.glob("compare-*")
+    assert "interrupted" in json.loads((folder / "results.json").read_text())["validity"]["warnings"][0]
+    wait_until(lambda: not run.survivors())
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg.OperationalError("closed\nunexpectedly"), RedisError("no"), BadStatusLine("x")]
+)
+def test_a_store_that_fails_the_labs_own_question_is_one_clear_line(tmp_path, error):
+    """The line says who failed and where the logs are, and the folder says it, too."""
+
+    def procedure(*_):
+        raise error
+
+    with pytest.raises(
+        EngineFailed, match=r"failed while the lab asked it something: .*\(logs: .*run it again"
+    ) as told:
+        carry_out("compare", tmp_path, Console(quiet=True), procedure)
+
+    assert "\n" not in str(told.value)
+    (folder,) = tmp_path.glob("compare-*")
+    assert str(told.value) in json.loads((folder / "results.json").read_text())["validity"]["warnings"][0]
 
 
 def test_a_ctrl_c_that_python_drops_is_raised_again():

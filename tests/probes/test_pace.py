@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from subprocess import PIPE
 
 import numpy as np
 import psutil
 import pytest
 
 from lab.errors import LabError
+from lab.probes import pace
 from lab.probes.pace import Pace, Pacemaker
 
 
@@ -21,12 +25,22 @@ def test_reads_the_pace_many_times_a_second_until_it_is_stopped():
         pid = pacemaker._process.pid
         time.sleep(1.0)
     ended = time.monotonic()
-    pace = pacemaker.pace
-    assert len(pace.at_s) == len(pace.work_s) > 10
-    assert began < pace.at_s[0] <= pace.at_s[-1] < ended
-    assert (np.diff(pace.at_s) > 0).all()
-    assert (pace.work_s > 0).all()
+    read = pacemaker.pace
+    assert len(read.at_s) == len(read.work_s) > 10
+    assert began < read.at_s[0] <= read.at_s[-1] < ended
+    assert (np.diff(read.at_s) > 0).all()
+    assert (read.work_s > 0).all()
     assert not psutil.pid_exists(pid)
+
+
+def test_a_lab_that_is_gone_is_not_complained_about():
+    """Its readings go nowhere then; it ends without a word."""
+    process = subprocess.Popen([sys.executable, "-I", "-S", pace._PROGRAM], stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
 
 
 def test_waiting_is_not_slowness():
