@@ -2,6 +2,8 @@
 # that are set: make compare SERVERS=8 STRATEGIES="sticky redis". All of them: .venv/bin/python -m lab compare --help
 PYTHON ?= python3
 LAB := .venv/bin/python -m lab
+# Packages of another project would stand in for the lab's own.
+unexport PYTHONPATH PYTHONHOME
 # Handed over by the environment, so that spaces and quotes in a value stay what they are.
 OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS:+"--blocks=$$BLOCKS"} \
 	$${SEED:+"--seed=$$SEED"} $${STRATEGIES:+"--strategies=$$STRATEGIES"} $${WRITES:+"--writes=$$WRITES"} \
@@ -52,8 +54,9 @@ load: setup ## more load than one process can send: one plan, several workers (W
 report: setup ## draw charts and page again from a run's files (RUN=results/compare-…, the latest if not given)
 	@exec $(LAB) report "$${RUN:-results/latest}"
 
-up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4 CACHE=1; all five in containers: ENGINE=docker)
+up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4 WRITES REPLICATION CACHE=1; all five in containers: ENGINE=docker)
 	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${SERVERS:+"--servers=$$SERVERS"} \
+		$${WRITES:+"--writes=$$WRITES"} $${REPLICATION:+"--replication=$$REPLICATION"} \
 		$${ENGINE:+"--engine=$$ENGINE"} $(if $(filter-out 0 no,$(CACHE)),--cache)
 
 swarm: .env ## deploy docker-compose.yml as a stack, or bring it up to date; on a swarm's manager (STACK=lab SERVERS=4 LAB_IMAGE BALANCER_IMAGE PUBLISH=1)

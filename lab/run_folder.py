@@ -72,6 +72,11 @@ def _remove_empty(folder: Path, rooms: Sequence[str]) -> None:
 def _cannot_write(out: Path, error: OSError) -> RunFolderError:
     if error.errno == errno.ENOSPC:
         return RunFolderError(f"the disk under {out} is full. Free some space, or choose another folder with OUT=…")
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return RunFolderError(
+            f"cannot write to {out}: expected a folder, got a file on the way there, or a link that leads nowhere. "
+            "Move it away, or choose another folder with OUT=…"
+        )
     return RunFolderError(f"cannot write to {out} ({error.strerror}). Choose another folder with OUT=…")
 
 

@@ -61,6 +61,47 @@ def test_an_unwritable_folder_for_runs_is_one_clear_line(capsys, tmp_path):
     assert "cannot write to" in capsys.readouterr().err
 
 
+def test_a_link_that_leads_nowhere_is_no_folder_for_runs(capsys, tmp_path):
+    """Nor is it made one: what it was to lead to may be a disk that is not there today."""
+    (tmp_path / "results").symlink_to(tmp_path / "absent" / "disk")
+
+    assert main(["compare", "--out", str(tmp_path / "results")]) == 1
+    assert "expected a folder" in capsys.readouterr().err
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_output_that_nobody_can_keep_is_one_clear_line():
+    """Such as a log on a full disk, instead of a terminal."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "lab", "compare", "--help"]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr == "lab: the disk is full\n"
+
+
+def test_packages_of_another_project_do_not_stand_in_for_the_labs(tmp_path):
+    """A PYTHONPATH that some shells set ends at the Makefile."""
+    (tmp_path / "click.py").write_text("raise SystemExit('not the lab')")
+    done = _make("compare", "RATE=x", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+
+    assert "lab: Invalid value for '--rate'" in done.stderr
+
+
+def test_a_cluster_to_play_with_keeps_the_promise_that_make_is_told_of():
+    """What is typed reaches the lab, and is refused there where it has to be."""
+    done = _make("up", "STRATEGY=all-to-all", "WRITES=versioned")
+
+    assert "all-to-all cannot promise 'versioned'" in done.stderr
+
+
+def _make(door, *variables, env=None):
+    """Call a door of the Makefile that ends at once, in the environment of these tests."""
+    command = ["make", "--old-file=setup", door, *variables, f"LAB={sys.executable} -m lab"]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/unshare").exists(), reason="mounting needs root")
 def test_a_full_disk_is_one_clear_line(tmp_path):
     """A run is not begun on a disk that is nearly full."""

@@ -38,7 +38,7 @@ def shared_temporary_folder() -> Path:
 
     Root's own TMPDIR may lie beneath a private home.
     """
-    usual = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - a base for a private folder of our own
+    usual = Path(os.environ.get("TMPDIR") or "/tmp").absolute()  # noqa: S108 - a base for a private folder of our own
     if usual.is_dir() and (os.geteuid() != 0 or open_to_all(usual)):
         return usual
     return Path("/tmp")  # noqa: S108 - as above

@@ -8,7 +8,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+import pytest
 
+from lab.engines.user import shared_temporary_folder
 from tests.processes import alive
 
 MOTHER = """
@@ -48,6 +50,14 @@ def test_a_kill_waits_until_the_last_child_is_gone(own_keeper):
     assert len(family) == HOARDERS + 2
     mother.kill()
     assert alive(family) == []
+
+
+@pytest.mark.parametrize("named", ["", "."])
+def test_the_temporary_folder_is_the_same_from_wherever_it_is_seen(named, monkeypatch, tmp_path):
+    """Engines work in folders of their own, where a path relative to the lab's would lead nowhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", named)
+    assert shared_temporary_folder().is_absolute()
 
 
 def test_no_child_runs_beside_a_frozen_mother(own_keeper):

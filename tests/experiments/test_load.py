@@ -219,6 +219,7 @@ def test_an_end_in_the_midst_leaves_no_process_and_a_folder_that_says_so(shop, t
         (["--strategy", "redis sticky"], "expected one strategy, got 2"),
         (["--strategy", "redis", "--target", "http://127.0.0.1:1"], "choose one"),
         (["--target", "ftp://127.0.0.1"], "expected the address of a shop"),
+        (["--target", "http://[::1"], "got 'http://[::1'"),
         (["--target", "http://127.0.0.1:1"], "nobody answers at http://127.0.0.1:1"),
         (["--target", "http://127.0.0.1:x"], "got 'http://127.0.0.1:x'"),
         (["--seconds", "0"], "0 is not in the range"),

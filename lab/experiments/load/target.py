@@ -37,8 +37,8 @@ def target_at(address: str) -> ArmTarget:
 
 
 def _base(address: str) -> str:
-    parts = urlsplit(address if "//" in address else f"http://{address}")
-    with suppress(ValueError):  # of a port that is no number
+    with suppress(ValueError):  # of a port that is no number, or half an IPv6 address
+        parts = urlsplit(address if "//" in address else f"http://{address}")
         plain = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
         if plain and not parts.path.strip("/") and not parts.query:
             return f"{parts.scheme}://{parts.netloc}"
