@@ -147,11 +147,17 @@ class StoredSession(SessionMixin):
         yield from [name for name in self._packed if name not in self._dropped]
         yield from [name for name in self._values if name not in self._packed]
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return {**self, **other}
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self}
 
     def __ior__(self, other: Mapping[str, Any]) -> Self:
         self.update(other)
@@ -162,6 +168,12 @@ class StoredSession(SessionMixin):
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last field and return its name and value."""
+        for name in reversed(self):
+            return name, self.pop(name)
+        raise KeyError("popitem(): the session is empty")
 
     def copy(self) -> dict[str, Any]:
         """Return the fields as a plain dict."""

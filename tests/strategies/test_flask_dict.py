@@ -37,6 +37,21 @@ def test_operators(store):
     assert shown(client) == {"a": 1, "c": 3, "d": 4, "e": [5]}
 
 
+def test_order(memory):
+    """`reversed` and `popitem` begin at the end, and a dict on the left of `|` gives way."""
+    app = make_app(memory)
+
+    def change(session):
+        session.update(a=1, b=2, c=3)
+        assert list(reversed(session)) == ["c", "b", "a"]
+        assert {"a": 9, "z": 0} | session == {"a": 1, "b": 2, "c": 3, "z": 0}
+        assert [session.popitem() for _ in range(3)] == [("c", 3), ("b", 2), ("a", 1)]
+        with pytest.raises(KeyError):
+            session.popitem()
+
+    assert run(app, change, app.test_client()).status_code == 200
+
+
 def test_assigned_through_the_proxy(memory):
     """`flask.session |= …` changes the session and leaves Flask's proxy a proxy."""
     app = make_app(memory)
