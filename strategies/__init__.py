@@ -117,6 +117,8 @@ class Strategy(msgspec.Struct, frozen=True):
         policies: the write policies it supports, the default first.
         needs: engines that it needs beside the shop's own: `redis`, `postgresql`.
         copies: how many servers hold a session: `1`, or `N`.
+        shared: the one place where all servers keep their sessions, where none of `needs` is that: the name that charts
+            give it, such as `one file`. Each server's census then lists the same sessions, which count once.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Strategy(msgspec.Struct, frozen=True):
     policies: tuple[WritePolicy, ...]
     needs: tuple[str, ...] = ()
     copies: Literal["1", "N"] = "1"
+    shared: str = ""
 
 
 _ALL: tuple[WritePolicy, ...] = ("fields", "blob", "versioned")

@@ -82,8 +82,9 @@ def detail(usage: Usage, name: str) -> int:
 
 
 def shared_store(strategy: str) -> str | None:
-    """Return the name of the engine that holds a strategy's sessions, None where servers hold them."""
-    return next((_STORE_NAMES[engine] for engine in find(strategy).needs), None)
+    """Return the name of the engine or other place that holds a strategy's sessions, None where servers hold them."""
+    known = find(strategy)
+    return next((_STORE_NAMES[engine] for engine in known.needs), known.shared or None)
 
 
 class StorageFinding(msgspec.Struct, frozen=True):
@@ -120,10 +121,10 @@ def storage_ladder(lab: Place[Any], cluster: Shop, rungs: Sequence[int]) -> Stor
 
 def _occupied(lab: Place[Any], cluster: Shop) -> Callable[[], int | None]:
     needs, database, table = find(cluster.spec.strategy).needs, lab.postgresql, cluster.namespace
-    if "redis" in needs:
+    if "redis" in needs or find(cluster.spec.strategy).shared:
         if (asked := next(iter(cluster.census()), None)) is not None:
             return lambda: cluster.census()[asked].physical_bytes
-        if lab.redis is None:
+        if "redis" not in needs or lab.redis is None:
             return lambda: None
         client = lab.redis.connect()
         return lambda: _used_by_data(client.info("memory"))

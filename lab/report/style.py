@@ -15,6 +15,7 @@ import msgspec
 from matplotlib import colors, patheffects, ticker
 
 from lab.report.results import strategy_of
+from strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +104,13 @@ LOOKS = {
 }
 
 
+SPARE = (
+    Look("#56B4E9", "v", (0, (4, 1.5, 1, 1.5))),
+    Look("#8C6D1F", "P", (0, (9, 2))),
+    Look("#A6444A", "p", (0, (2, 2, 6, 2))),
+)
+"""Of strategies that have no look of their own, in the order of the registry."""
+
 WITH, WITHOUT = "#7A5195", "#7B8794"
 """Of a thing that is no strategy, and of its absence."""
 
@@ -115,8 +123,16 @@ MODELLED = (0, (5, 2.5))
 
 def look(arm: str) -> Look:
     """Return the look of an arm: its strategy's, hatched if it is a variant of it."""
-    own = LOOKS.get(strategy_of(arm), Look(SOFT, "o", "-"))
-    return own if arm in LOOKS else Look(own.colour, own.marker, own.line, "////")
+    strategy = strategy_of(arm)
+    own = LOOKS.get(strategy) or _spare(strategy)
+    return own if arm == strategy else Look(own.colour, own.marker, own.line, "////")
+
+
+def _spare(strategy: str) -> Look:
+    newcomers = [name for name in STRATEGIES if name not in LOOKS]
+    if strategy not in newcomers:
+        return Look(SOFT, "o", "-")
+    return SPARE[newcomers.index(strategy) % len(SPARE)]
 
 
 def shade(colour: str, strength: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import psutil
@@ -12,9 +13,9 @@ import pytest
 
 from lab.cluster import ClusterSpec, Lab
 from lab.errors import LabError
-from lab.measuring.usage import shared_store, storage_ladder
+from lab.measuring.usage import _occupied, shared_store, storage_ladder
 from lab.probes.storage import ADDS_PER_SESSION, Ladder, climb, fill, holding, memory_of
-from strategies import STRATEGIES
+from strategies import STRATEGIES, Strategy
 from strategies.contract import Census
 
 SESSIONS = 12
@@ -48,6 +49,26 @@ def test_sessions_made_through_the_balancer_are_all_found(lab, strategy):
         assert found.engine["live_rows"] == SESSIONS
         assert 0 < found.engine["dead_rows"] <= 3 * SESSIONS
         assert found.engine["wal_bytes"] > 0
+
+
+def test_a_shared_place_that_is_no_engine_counts_once(monkeypatch):
+    """Where all servers keep their sessions in one file, each lists all; the registry names it, the store weighs it."""
+    own = Strategy("one-file", "module:Class", "a file", "round robin", ("fields",), shared="one file")
+    monkeypatch.setitem(STRATEGIES, "one-file", own)
+    listed = dict.fromkeys(("web-1", "web-2"), census(["a", "b"], 200))
+    cluster = SimpleNamespace(
+        spec=SimpleNamespace(strategy="one-file"),
+        namespace="s1",
+        url="http://127.0.0.1:9",
+        census=lambda: listed,
+        quiet=lambda: None,
+    )
+    found = storage_ladder(SimpleNamespace(postgresql=None, redis=None), cluster, ())
+
+    assert found.holding.copies_per_session == 1
+    assert found.holding.held == {"web-1": [], "web-2": [], "one file": ["a", "b"]}
+    occupied = _occupied(SimpleNamespace(postgresql=None, redis=None), cluster)
+    assert occupied() == listed["web-1"].physical_bytes
 
 
 def test_copies_on_servers_are_counted_one_by_one():

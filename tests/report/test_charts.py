@@ -16,7 +16,7 @@ from lab.report import charts, results, style
 from lab.report.charts import consistency, cpu, noise, ratios, servers, storage, tail, traffic, two_tabs, visibility
 from lab.report.charts import where as places
 from lab.report.charts import witness as broken
-from strategies import STRATEGIES
+from strategies import STRATEGIES, Strategy
 
 
 @pytest.fixture(scope="session")
@@ -123,9 +123,21 @@ class TestLooks:
         assert style.look("all-to-all sync").colour == style.look("all-to-all").colour
         assert style.look("all-to-all sync").hatch
 
+    def test_a_strategy_of_ones_own_is_told_apart_before_it_has_a_look(self, monkeypatch):
+        """Those that a student adds to the registry get spare looks, each another; a variant of one is hatched."""
+        for name in ("one-file", "forgetful"):
+            own = Strategy(name, "module:Class", "a file", "round robin", ("fields",))
+            monkeypatch.setitem(STRATEGIES, name, own)
+        looks = [style.look(name) for name in (*style.LOOKS, "one-file", "forgetful")]
+        for part in ("colour", "marker", "line"):
+            assert len({getattr(look, part) for look in looks}) == len(looks)
+        assert not any(look.hatch for look in looks)
+        assert style.look("one-file blob").hatch
+        assert style.look("one-file blob").colour == style.look("one-file").colour
+
     def test_labels_in_colour_are_legible(self):
         """Text has a contrast of at least 4.5 to 1 on white."""
-        for look in style.LOOKS.values():
+        for look in (*style.LOOKS.values(), *style.SPARE):
             red, green, blue = (int(look.ink[at : at + 2], 16) / 255 for at in (1, 3, 5))
             luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
             assert 1.05 / (luminance + 0.05) >= 4.5

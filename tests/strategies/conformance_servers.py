@@ -6,6 +6,7 @@ import pytest
 from records import begin, packed, shown
 from waiting import at_once
 
+import strategies
 from strategies.contract import Changes, SessionGone
 
 
@@ -28,6 +29,18 @@ class Shared:
         assert two.load(handle) is None
         with pytest.raises(SessionGone):
             two.save(handle, Changes(set=packed(c=3)))
+
+    def test_counted_by_every_server(self, cluster):
+        """Every server lists the session; where that is no copy of its own, the registry names the place they share."""
+        one, two = cluster.open("web-1"), cluster.open("web-2")
+        handle = begin(one, a=1)
+        cluster.settle()
+        assert handle in one.census().handles
+        assert handle in two.census().handles
+        known = strategies.find(self.strategy)
+        assert known.copies == "N" or known.needs or known.shared, (
+            f"each server would count as a copy: give {known.name} in STRATEGIES a shared=…, the name of the one place"
+        )
 
     def test_writers_on_two_servers(self, cluster):
         """Writers of different fields on two servers at once lose nothing of each other's."""

@@ -35,8 +35,8 @@ def draw(run: Run, figure: Figure) -> Caption:
     panels = figure.subplots(rows, min(_COLUMNS, len(held)), squeeze=False).ravel()
     for axes, (name, places) in zip(panels, held.items(), strict=False):
         _matrix(axes, name, places)
-    for axes in panels[len(held) :]:
-        _key(axes)
+    for place, axes in enumerate(panels[len(held) :]):
+        _key(axes) if place == 0 else axes.set_axis_off()
     shown = min(_SESSIONS, max(len(_sessions(places)) for places in held.values()))
     copies = {name: storages[name].get("copies_per_session") for name in held}
     return Caption(
