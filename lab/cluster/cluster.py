@@ -18,6 +18,7 @@ from lab.errors import ServerFailed
 from lab.probes import traffic
 from lab.probes.cpu import CpuMeter
 from lab.probes.storage import memory_of
+from lab.servers.asking import ask
 from strategies import find
 from strategies.contract import Census
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 DEATH_SECONDS = 0.5
 """How long a server that no longer answers may take to be known as dead."""
-
-ANSWER_SECONDS = 10.0
-"""How long a server may take to answer the lab."""
 
 QUIET_SECONDS = 30.0
 """How long replication may take to come to rest."""
@@ -223,9 +221,7 @@ class Cluster(Changeable):
 
     def _ask(self, server: Server, what: str, answer: msgspec.json.Decoder[_Made]) -> _Made:
         try:
-            response = self._http.get(f"{server.internal_url}/_lab/{what}", timeout=ANSWER_SECONDS)
-            response.raise_for_status()
-            return answer.decode(response.content)
+            return ask(self._http, f"{server.internal_url}/_lab/{what}", answer)
         except (requests.RequestException, msgspec.DecodeError) as error:
             text = f"{self.spec.name}: {server.name} does not answer the lab about its {what}: {error}"
             raise ServerFailed(f"{text} (log: {server.log})") from error

@@ -16,15 +16,13 @@ from lab.errors import EngineFailed, LabError, ServerFailed
 from lab.probes import traffic
 from lab.probes.containers import Use
 from lab.probes.cpu import CpuMeter
+from lab.servers.asking import ANSWER_SECONDS, ask
 from strategies import find
 from strategies.contract import Census
 
 if TYPE_CHECKING:
     from lab.cluster import ClusterSpec
     from lab.docker.place import Containers
-
-ANSWER_SECONDS = 10.0
-"""How long a server may take to answer the lab."""
 
 QUIET_SECONDS = 30.0
 """How long replication may take to come to rest."""
@@ -310,9 +308,7 @@ class ContainedShop:
 
     def _ask(self, server: ContainedServer, what: str, answer: msgspec.json.Decoder[_Made]) -> _Made:
         try:
-            response = self._http.get(f"{server.internal_url}/_lab/{what}", timeout=ANSWER_SECONDS)
-            response.raise_for_status()
-            return answer.decode(response.content)
+            return ask(self._http, f"{server.internal_url}/_lab/{what}", answer)
         except (requests.RequestException, msgspec.DecodeError) as error:
             text = f"{self.spec.name}: {server.name} does not answer the lab about its {what}: {error}"
             raise ServerFailed(text) from error
