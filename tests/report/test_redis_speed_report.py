@@ -6,6 +6,7 @@ import itertools
 import re
 
 import made_up_redis_speed
+import numpy as np
 import pytest
 from reading import shown
 
@@ -145,6 +146,21 @@ def test_every_timed_call_is_in_the_samples(told):
     read = kept.latency_ms[kept.rows("redis 2 ms away read 1024")]
     mean = redis_speed.mean_of(run.results, "redis", "read", 1024, part="network", away=2.0)
     assert read.mean() == pytest.approx(mean["estimate"])
+
+
+def test_the_samples_of_each_cell_are_its_own(told):
+    """What is timed in both parts, without a link, has a name in each: its calls and their mean are found again."""
+    run = told("usual")
+    kept = samples.load(run.folder)
+    for part, behind in (("sessions", ""), ("network", " no link")):
+        for cell in redis_speed.cells(run.results, part):
+            away = cell["round_trip_ms"]
+            link = "" if away is None else f" {away:g} ms away"
+            name = f"{cell['store']}{link} {cell['operation']} {cell['size']}{behind if away is None else ''}"
+            rows = kept.rows(name)
+            assert rows.sum() == cell["calls"], name
+            by_block = [kept.latency_ms[rows & (kept.block == block)].mean() for block in np.unique(kept.block[rows])]
+            assert np.mean(by_block) == pytest.approx(cell["mean_ms"]["estimate"]), name
 
 
 class TestTitles:

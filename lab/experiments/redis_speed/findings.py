@@ -30,7 +30,7 @@ _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 def assemble(measured: Measured, folder: Path) -> dict[str, Any]:
     """Write the samples into the run's folder, and return the results."""
-    samples.save(_columns([*measured.slices, *measured.distant]), folder)
+    samples.save(_columns(measured.slices, measured.distant), folder)
     size = measured.settings.lengths
     results = outline("redis-speed", folder, measured.settings, measured, blocks=size.blocks)
     by_size, by_distance = _by_cell(measured.slices), _by_cell(measured.distant)
@@ -206,9 +206,19 @@ def _plain(value: Interval | None) -> Any:
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
-def _columns(slices: Sequence[Slice]) -> samples.Samples:
-    """Return every timed call: the arm is the cell, what was done its operation."""
-    arms = sorted({one.cell.name for one in slices})
+NO_LINK = "no link"
+"""In the samples, behind the name of a cell that was timed in the blocks with links, but through none."""
+
+
+def _columns(near: Sequence[Slice], distant: Sequence[Slice]) -> samples.Samples:
+    """Return every timed call: the arm is the cell, what was done its operation.
+
+    A cell without a link is timed in both parts, in blocks of their own: two arms, or nobody could tell them apart.
+    """
+    slices = [*near, *distant]
+    names = [one.cell.name for one in near]
+    names += [one.cell.name if one.cell.round_trip_ms is not None else f"{one.cell.name} {NO_LINK}" for one in distant]
+    arms = sorted(set(names))
     fs = sorted({str(one.cell.operation) for one in slices})
     lengths = [len(one.taken_ms) for one in slices]
     rows = sum(lengths)
@@ -221,7 +231,7 @@ def _columns(slices: Sequence[Slice]) -> samples.Samples:
         arms=np.array(arms, dtype=np.str_),
         fs=np.array(fs, dtype=np.str_),
         server_names=np.array([], dtype=np.str_),
-        arm=column([arms.index(one.cell.name) for one in slices]),
+        arm=column([arms.index(name) for name in names]),
         block=column([one.block for one in slices]),
         position=column([one.position for one in slices]),
         twin=np.zeros(rows, dtype=np.bool_),
