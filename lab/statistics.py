@@ -16,6 +16,8 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from lab.samples import Samples
@@ -157,6 +159,31 @@ def ratio_of_totals(own: ArrayLike, other: ArrayLike) -> Interval | None:
         totals = below[draws].sum(axis=1)
         resampled = above[draws].sum(axis=1)[totals > 0] / totals[totals > 0]
     return _around(float(above.sum() / below.sum()), resampled)
+
+
+def difference_of_shares(own: Sequence[ArrayLike], other: Sequence[ArrayLike]) -> Interval | None:
+    """Return how much larger one share is than another, with the interval over resampled blocks.
+
+    The blocks of the two are no pairs, such as before an event and after it: each side is resampled on its own.
+
+    Args:
+        own: per block, how often it happened, and how often it could have.
+        other: the same of what it is compared with.
+
+    Returns:
+        The difference of the two ratios of totals, without an interval where either has fewer than `LEAST_BLOCKS`
+        blocks; None where either has nothing.
+    """
+    sides = [(np.asarray(good, np.float64), np.asarray(every, np.float64)) for good, every in (own, other)]
+    shares = [ratio_of_totals(good, every) for good, every in sides]
+    if shares[0] is None or shares[1] is None:
+        return None
+    resampled = None
+    if min(len(every) for _, every in sides) >= LEAST_BLOCKS:
+        draws = [resample_blocks(len(every), seed=SEED + side) for side, (_, every) in enumerate(sides)]
+        drawn = [good[d].sum(axis=1) / every[d].sum(axis=1) for (good, every), d in zip(sides, draws, strict=True)]
+        resampled = drawn[0] - drawn[1]
+    return _around(shares[0].estimate - shares[1].estimate, resampled)
 
 
 def pooled_quantile(values: NDArray[np.float64], blocks: NDArray[np.int64], p: float) -> Interval:

@@ -218,3 +218,19 @@ class TestRatioOfTotals:
         assert statistics.ratio_of_totals([1] * 7, [2] * 7) == Interval(0.5)
         assert statistics.ratio_of_totals([1, 1], [0, 0]) is None
         assert statistics.ratio_of_totals([], []) is None
+
+
+class TestDifferenceOfShares:
+    """How much larger one share is than another, where their blocks are no pairs."""
+
+    def test_it_is_the_difference_of_the_two_shares_and_needs_no_equal_number_of_blocks(self):
+        """Each side is resampled on its own; one that never varies leaves the other's width."""
+        own, other = ([3, 1] * 5, [4] * 10), ([2] * 20, [4] * 20)
+        found, alone = statistics.difference_of_shares(own, other), statistics.ratio_of_totals(*own)
+        assert found.estimate == alone.estimate - 0.5
+        assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.15)
+
+    def test_few_blocks_carry_no_interval_and_an_empty_side_no_difference(self):
+        """As for a ratio of totals."""
+        assert statistics.difference_of_shares(([1] * 7, [2] * 7), ([1] * 9, [4] * 9)) == Interval(0.25)
+        assert statistics.difference_of_shares(([1], [2]), ([], [])) is None

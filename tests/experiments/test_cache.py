@@ -96,6 +96,18 @@ def test_the_dead_origin_answers_nobody_and_the_cache_some(found):
         assert sum(map(sum, one["timeline"].values())) > 0
 
 
+def test_figures_that_stand_side_by_side_agree(run):
+    """Who divides two columns of the page gets the ratio that it tells, and `so many of so many` is the share told."""
+    cache = json.loads((run / "results.json").read_text())["cache"]
+    for load in cache["loads"].values():
+        of_each = {arm: load["cpu_ms"][arm]["total"] for arm in ("with cache", "without cache")}
+        ratio = of_each["with cache"] / of_each["without cache"]
+        assert load["cpu_ratio"]["estimate"] == pytest.approx(ratio)
+    for seen in cache["outage"]["arms"].values():
+        during = seen["answered_during"]
+        assert during["rate"]["estimate"] == pytest.approx(during["answered"] / during["requests"])
+
+
 def test_every_claim_on_caches_has_a_verdict(run):
     """None is `not tested` in a run of the lab's own engines."""
     claims = {claim["id"]: claim for claim in json.loads((run / "results.json").read_text())["claims"]}
@@ -170,6 +182,9 @@ class TestArithmetic:
         assert found["answered_during"]["requests"] == 40
         assert found["answered_during"]["answered"] == 20
         assert found["hit_ratio_before"]["estimate"] == pytest.approx(0.5, abs=0.1)
+        assert found["answered_during"]["rate"]["estimate"] == 20 / 40
+        told = found["answered_during"]["rate"]["estimate"] - found["hit_ratio_before"]["estimate"]
+        assert found["answered_minus_hits"]["estimate"] == pytest.approx(told)
         assert found["answered_after"] == 0.8
         assert found["failed_until_seconds"] == pytest.approx(0.16)
         assert sum(found["timeline"]["failed"]) == 24

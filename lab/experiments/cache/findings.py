@@ -113,7 +113,7 @@ def _kind(kind: str, measured: Measured, columns: samples.Samples) -> dict[str, 
     figures: dict[str, Callable[[str], list[float]]] = {
         "queries": lambda arm: [one.queries / len(piece.operations) for one, piece in _both(used, slices, arm)],
         "connections": lambda arm: [one.seconds / piece.wall_seconds for one, piece in _both(used, slices, arm)],
-        "cpu": lambda arm: [1000 * sum(piece.cpu.values()) / len(piece.operations) for piece in slices[arm]],
+        "cpu": lambda arm: [sum(piece.cpu[name] for name in COMPONENTS) for piece in slices[arm]],  # of the same plan
     }
     queries = sum(one.queries for one in used[without])
     served = [operation.cache for piece in slices[with_cache] for operation in piece.operations]
@@ -318,23 +318,21 @@ def seen(operations: Sequence[Operation], start_ns: int, death_ns: tuple[int, in
     during = [one for one in operations if dead_ns <= one.intended_ns < repaired_ns]
     after = [one for one in operations if one.intended_ns >= repaired_ns]
     failed_after = [one.t1_ns for one in operations if is_failed(one) and one.t1_ns >= repaired_ns]
-    hits = _buckets(before, start_ns, lambda one: one.cache == "hit")
 
     def is_answered(one: Operation) -> bool:
         """Whether it was, and did not have to wait until the origin was back."""
         return one.outcome == "ok" and (_how(one) == "cache" or one.t1_ns < repaired_ns)
 
-    answered = _buckets(during, dead_ns, is_answered)
-    count = min(len(hits), len(answered))
-    last_good = hits[len(hits) - count :]
+    answered = _stretches(during, dead_ns, is_answered)
+    hits = [column[-len(answered[1]) :] for column in _stretches(before, start_ns, lambda one: one.cache == "hit")]
     return {
-        "hit_ratio_before": _builtin(statistics.mean_of_blocks(last_good)),
+        "hit_ratio_before": _builtin(statistics.ratio_of_totals(*hits)),
         "answered_during": {
             "requests": len(during),
             "answered": sum(map(is_answered, during)),
-            "rate": _builtin(statistics.mean_of_blocks(answered)),
+            "rate": _builtin(statistics.ratio_of_totals(*answered)),
         },
-        "answered_minus_hits": _difference(answered[:count], last_good),
+        "answered_minus_hits": _builtin(statistics.difference_of_shares(answered, hits)),
         "answered_after": sum(one.outcome == "ok" for one in after) / len(after) if after else None,
         "failed_until_seconds": (max(failed_after) - repaired_ns) / 1e9 if failed_after else 0.0,
         "failed_wait_ms": _median([(one.t1_ns - one.t0_ns) / 1e6 for one in during if is_failed(one)]),
@@ -342,13 +340,15 @@ def seen(operations: Sequence[Operation], start_ns: int, death_ns: tuple[int, in
     }
 
 
-def _buckets(operations: Sequence[Operation], start_ns: int, good: Callable[[Operation], bool]) -> list[float]:
-    """Return the share of good requests in each stretch of time; the last one, which may be cut short, left out."""
+def _stretches(
+    operations: Sequence[Operation], start_ns: int, good: Callable[[Operation], bool]
+) -> tuple[list[int], list[int]]:
+    """Return how many requests were good and how many there were, a figure for each stretch of time."""
     found: dict[int, list[bool]] = {}
     for one in operations:
         found.setdefault(int((one.intended_ns - start_ns) / 1e9 / STRETCH_SECONDS), []).append(good(one))
-    whole = sorted(found)[:-1] or sorted(found)
-    return [float(np.mean(found[bucket])) for bucket in whole]
+    own = [found[stretch] for stretch in sorted(found)]
+    return [sum(each) for each in own], [len(each) for each in own]
 
 
 def _timeline(operations: Sequence[Operation], start_ns: int, struck_ns: int, repaired_ns: int) -> dict[str, list[int]]:
