@@ -399,6 +399,7 @@ def tell(
             "ok": sum(op.outcome == "ok" for op in load),
             "failed": sum(cause(op) is not None for op in load),
         },
+        "marks_ns": msgspec.to_builtins(marks),
         "struck_seconds": (marks.struck_ns - marks.start_ns) / _SECOND,
         "lasted_seconds": (marks.repaired_ns - marks.struck_ns) / _SECOND,
         "load_seconds": (marks.end_ns - marks.start_ns) / _SECOND,

@@ -11,7 +11,7 @@ from lab.experiments.scale import lines
 from lab.experiments.scale.amounts import COPYING, link_blocks, mean, pieces_of, plain, ratio_of_sums, writes_between
 from lab.experiments.scale.beyond import modelled
 from lab.experiments.scale.stale import visibility
-from lab.measuring.columns import columns_of
+from lab.measuring.columns import columns_of, is_failed
 from lab.measuring.facts import judged, outline
 from lab.measuring.timed import LATENESS_LIMIT_MS
 from lab.measuring.usage import per_request
@@ -119,14 +119,13 @@ def _point(name: str, servers: int, measured: Measured) -> dict[str, Any]:
     usages = [stretch.usage[name] for stretch in own]
     ladders = [stretch.storage[name] for stretch in own if name in stretch.storage]
     sent = sum(piece.sent for piece in pieces)
-    failed = sum(operation.outcome != "ok" for piece in pieces for operation in piece.operations)
     return {
         "servers": servers,
         "requests": {
             "scheduled": sum(piece.scheduled for piece in pieces),
             "sent": sent,
-            "ok": sent - failed,
-            "failed": failed,
+            "ok": sum(operation.outcome == "ok" for piece in pieces for operation in piece.operations),
+            "failed": sum(is_failed(operation) for piece in pieces for operation in piece.operations),
         },
         "cpu_ms": _cpu(pieces),
         "copies": _copies([ladder.holding for ladder in ladders]),
