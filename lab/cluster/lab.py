@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from lab.cluster.cluster import Cluster
 from lab.engines.delay import DelayedLink
 from lab.engines.keeper import Keeper
-from lab.engines.postgresql import PostgreSQL
+from lab.engines.postgresql import PostgreSQL, apart_from_other_databases
 from lab.engines.redis import CACHE, Redis
 from lab.errors import LabError, from_os_error
 from lab.servers import ForkServer
@@ -75,6 +75,7 @@ class Lab:
                     folder.mkdir(exist_ok=True)
             except OSError as error:
                 raise from_os_error(error) from error
+            stack.enter_context(apart_from_other_databases())
             self.keeper = stack.enter_context(Keeper(self._engine_logs))
             stack.callback(self._stop_clusters)
             _together([self._start_database, self._start_redis, self._start_cache, self._start_fork_server])

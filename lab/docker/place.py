@@ -26,6 +26,7 @@ from lab.docker.shop import ContainedShop, service_of
 from lab.docker.stores import ContainedPostgreSQL, ContainedRedis, last_words
 from lab.engines.nginx import Traffic, read_access_log
 from lab.engines.ports import bound_socket
+from lab.engines.postgresql import apart_from_other_databases
 from lab.errors import EngineFailed, LabError, PortsExhausted
 from lab.probes.containers import engine_processes
 from lab.probes.traffic import SESSIONS_APPLICATION
@@ -109,6 +110,7 @@ class Containers:
         with ExitStack() as stack:
             self._logs.mkdir(exist_ok=True)
             _log.info("compose project %s", self.compose.project)
+            stack.enter_context(apart_from_other_databases())
             stack.enter_context(self.compose.guarded())
             self.compose.build()
             stores = ["postgres", *(["redis"] if self._with_redis else [])]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from secrets import token_hex, token_urlsafe
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from lab.engines.user import open_to_all, other_user
 from lab.errors import EngineFailed, from_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lab.engines.keeper import Keeper, Process
@@ -41,6 +42,22 @@ _CONFIG = {
     "dynamic_shared_memory_type": "mmap",  # in the data folder, so that nothing stays in /dev/shm
     "log_min_messages": "warning",
 }
+
+
+@contextmanager
+def apart_from_other_databases() -> Iterator[None]:
+    """Hide PGSERVICE, PGSSLMODE and their like, which every client of PostgreSQL obeys, while the context lasts.
+
+    They are meant for another database, unless `LAB_DATABASE_URL` names the one to use.
+    """
+    ours = not os.environ.get("LAB_DATABASE_URL")
+    hidden = {name: value for name, value in os.environ.items() if ours and re.fullmatch("PG[A-Z]+", name)}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 class PostgreSQL(Engine):

@@ -273,6 +273,16 @@ def test_an_engine_that_fails_takes_the_lab_along(tmp_path, monkeypatch):
         lab.keeper.launch("late", ["true"])
 
 
+def test_what_the_environment_says_of_another_database_is_not_for_the_labs_own(tmp_path, monkeypatch):
+    """Each of these alone would keep every client from the lab's PostgreSQL; afterwards they are as they were."""
+    others = {"PGSERVICE": "absent", "PGSSLMODE": "require", "PGOPTIONS": "-c no.such", "PGPORT": "1"}
+    for name, value in others.items():
+        monkeypatch.setenv(name, value)
+    with Lab(tmp_path, redis=False) as lab:
+        lab.start(ClusterSpec(name="apart", strategy="database", servers=1))
+    assert {name: os.environ[name] for name in others} == others
+
+
 def test_no_free_port_is_one_clear_line(lab, monkeypatch):
     """A machine without free ports gets one line, and nothing of the cluster stays."""
 
