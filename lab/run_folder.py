@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -89,9 +90,21 @@ def point_latest(folder: Path) -> None:
     fresh.replace(link)
 
 
+class _Log(logging.FileHandler):
+    """A log that is silent where it cannot be written: what fills the disk is for the run to say, in one line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as its library calls it
+        """Leave the record out."""
+
+    def close(self) -> None:
+        """Close the file, though not all of it may have been written."""
+        with suppress(OSError):
+            super().close()
+
+
 def log_to(folder: Path) -> logging.Handler:
     """Send the lab's log to `lab.log` in the folder; remove the handler at the end of the run."""
-    handler = logging.FileHandler(folder / "lab.log", encoding="utf-8")
+    handler = _Log(folder / "lab.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("lab")
     root.setLevel(logging.INFO)

@@ -70,6 +70,51 @@ def test_a_link_that_leads_nowhere_is_no_folder_for_runs(capsys, tmp_path):
     assert not (tmp_path / "absent").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/unshare").exists(), reason="mounting needs root")
+def test_a_disk_that_fills_up_during_a_run_is_named_and_nothing_half_written_stays(tmp_path):
+    """Whatever complains first cannot write its log either; the results that were there stay whole."""
+    (tmp_path / "disk").mkdir()
+    program = tmp_path / "run.py"
+    program.write_text(FILLS_UP)
+    script = f"mount -t tmpfs -o size=512m none disk && PYTHONPATH={ROOT} exec {sys.executable} run.py"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if "permission denied" in done.stderr.lower() or "operation not permitted" in done.stderr.lower():
+        pytest.skip("this machine does not allow mounting")
+
+    assert done.stderr == ""
+    assert "is full: nobody knows why. Free some space" in done.stdout
+    assert "['charts', 'engines', 'lab.log', 'results.json']" in done.stdout
+    assert "this run has not finished" in done.stdout
+
+
+FILLS_UP = """
+import os
+from pathlib import Path
+from rich.console import Console
+from lab.errors import DiskFull, EngineFailed
+from lab.measuring.runs import carry_out
+
+def procedure(folder, steps):
+    with open("disk/filling", "wb", buffering=0) as filling:
+        try:
+            while filling.write(bytes(1 << 16)):
+                pass
+        except OSError:
+            pass
+    raise EngineFailed("nobody knows why.")
+
+try:
+    carry_out("compare", Path("disk"), Console(quiet=True), procedure)
+except DiskFull as error:
+    print(error)
+(folder,) = Path("disk").glob("compare-*")
+print(sorted(os.listdir(folder)))
+print((folder / "results.json").read_text())
+"""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
 def test_output_that_nobody_can_keep_is_one_clear_line():
     """Such as a log on a full disk, instead of a terminal."""

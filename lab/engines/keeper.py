@@ -144,7 +144,8 @@ class Process:
     def last_words(self) -> str:
         """Return the last line of its log, or the last that speaks of a failure, with the log's path."""
         lines = [line.strip() for line in self._output().splitlines() if line.strip()]
-        telling = [line for line in lines if _FAILURE.search(line)]
+        full = [line for line in lines if os.strerror(errno.ENOSPC) in line]  # whatever else went wrong, went so by it
+        telling = full or [line for line in lines if _FAILURE.search(line)]
         return f"Its last words: {(telling or lines or ['none'])[-1]} (log: {self.log})"
 
     def said(self, text: str) -> bool:

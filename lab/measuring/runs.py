@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lab import run_folder
-from lab.errors import EngineFailed, from_os_error
+from lab.errors import DiskFull, EngineFailed, LabError, from_os_error
 from lab.report import draw, results
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lab.measuring.place import Place, Shop
 
 _log = logging.getLogger("lab.run")
+
+_FULL_BYTES = 1 << 20
 
 
 class CtrlC:
@@ -148,8 +150,9 @@ def carry_out(experiment: str, out: Path, console: Console, procedure: Callable[
     except OSError as error:
         _mark_unfinished(experiment, folder, error)
         raise from_os_error(error) from error
-    except (psycopg.Error, RedisError, HTTPException) as error:
-        failure = _no_answer(error, folder)
+    except (psycopg.Error, RedisError, HTTPException, LabError) as error:
+        failure = error if isinstance(error, LabError) else _no_answer(error, folder)
+        failure = _by_a_full_disk(failure, folder) or failure
         _mark_unfinished(experiment, folder, failure)
         raise failure from error
     except BaseException as error:
@@ -187,6 +190,15 @@ def _no_answer(error: Exception, folder: Path) -> EngineFailed:
         f"{name} failed while the lab asked it something: {' '.join(str(error).split()) or type(error).__name__} "
         f"(logs: {folder}). If nobody stopped it, run it again."
     )
+
+
+def _by_a_full_disk(error: LabError, folder: Path) -> DiskFull | None:
+    """Return what led to an error, where that is a disk that filled up meanwhile: no log says so there."""
+    with suppress(OSError):
+        disk = os.statvfs(folder)
+        if disk.f_bavail * disk.f_frsize < _FULL_BYTES and not isinstance(error, DiskFull):
+            return DiskFull(f"the disk of {folder} is full: {error} Free some space, or choose another with OUT=…")
+    return None
 
 
 def _mark_unfinished(experiment: str, folder: Path, error: BaseException) -> None:

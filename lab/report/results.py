@@ -111,6 +111,10 @@ def write(folder: Path, results: Results) -> Path:
     """Write `results.json` into a run's folder, whole or not at all, and return its path. NaN becomes null."""
     path = folder / FILE
     fresh = folder / f".{FILE}-{os.getpid()}"
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     return path
