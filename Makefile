@@ -6,10 +6,21 @@ LAB := .venv/bin/python -m lab
 unexport PYTHONPATH PYTHONHOME
 # Handed over by the environment, so that spaces and quotes in a value stay what they are.
 OPTIONS = $${SERVERS:+"--servers=$$SERVERS"} $${RATE:+"--rate=$$RATE"} $${BLOCKS:+"--blocks=$$BLOCKS"} \
-	$${SEED:+"--seed=$$SEED"} $${STRATEGIES:+"--strategies=$$STRATEGIES"} $${WRITES:+"--writes=$$WRITES"} \
+	$${SEED:+"--seed=$$SEED"} $${STRATEGY:+"--strategy=$$STRATEGY"} $${STRATEGIES:+"--strategies=$$STRATEGIES"} $${WRITES:+"--writes=$$WRITES"} \
 	$${REPLICATION:+"--replication=$$REPLICATION"} $${OUT:+"--out=$$OUT"} \
 	$${ENGINE:+"--engine=$$ENGINE"} $${TARGET:+"--target=$$TARGET"} \
 	$(if $(filter-out 0 no,$(QUICK)),--quick) $(if $(filter-out 0 no,$(FULL)),--full)
+
+# A mistyped name would go unheeded, and minutes later a run would have answered another question. Names with an
+# underscore and those of the shell are left alone: they may be meant for Docker, pip or an engine.
+NAMES := SERVERS RATE BLOCKS QUICK FULL SEED STRATEGIES STRATEGY WRITES REPLICATION ENGINE TARGET OUT RUN LOADS CACHE FRESH \
+	WORKERS SECONDS ELSEWHERE LISTEN STACK PUBLISH VOLUMES TESTS PYTHON
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+MISTYPED := $(filter-out $(NAMES) LAB CI COLUMNS HOME LANG MAKE% PATH SHELL TERM TMPDIR TZ -*-%,$(GIVEN))
+MISTYPED := $(foreach name,$(MISTYPED),$(if $(findstring _,$(name)),,$(name)))
+ifneq ($(strip $(MISTYPED)),)
+$(error there is no option $(strip $(MISTYPED)). Expected, as `make help` has them by door: $(strip $(NAMES)))
+endif
 
 .PHONY: help setup compare failover scale hotspot contention saturation redis-speed cache lecture load report up swarm swarm-down test test-containers check bench lock clean .env
 
@@ -48,14 +59,14 @@ lecture: setup ## every experiment in turn, and one page of what they found (QUI
 
 load: setup ## more load than one process can send: one plan, several workers (WORKERS=4 STRATEGY=redis or TARGET=http://… RATE SECONDS SERVERS QUICK=1 SEED OUT ELSEWHERE LISTEN)
 	@exec $(LAB) load $(OPTIONS) $${WORKERS:+"--workers=$$WORKERS"} \
-		$${STRATEGY:+"--strategy=$$STRATEGY"} $(if $(SECONDS),--seconds='$(SECONDS)') \
+		$(if $(SECONDS),--seconds='$(SECONDS)') \
 		$${ELSEWHERE:+"--elsewhere=$$ELSEWHERE"} $${LISTEN:+"--listen=$$LISTEN"}
 
 report: setup ## draw charts and page again from a run's files (RUN=results/compare-…, the latest if not given)
 	@exec $(LAB) report "$${RUN:-results/latest}"
 
 up: setup ## a cluster to play with, until Ctrl-C (STRATEGY=redis SERVERS=4 WRITES REPLICATION CACHE=1; all five in containers: ENGINE=docker)
-	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${SERVERS:+"--servers=$$SERVERS"} \
+	@exec $(LAB) up $${STRATEGY:+"--strategy=$$STRATEGY"} $${STRATEGIES:+"--strategies=$$STRATEGIES"} $${SERVERS:+"--servers=$$SERVERS"} \
 		$${WRITES:+"--writes=$$WRITES"} $${REPLICATION:+"--replication=$$REPLICATION"} \
 		$${ENGINE:+"--engine=$$ENGINE"} $(if $(filter-out 0 no,$(CACHE)),--cache)
 

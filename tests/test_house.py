@@ -165,6 +165,32 @@ def test_options_reach_the_lab_as_they_were_typed() -> None:
     assert given.splitlines() == [f"<{argument}>" for argument in expected]
 
 
+@pytest.mark.parametrize("mistyped", ["SERVER", "servers", "STRATEGYS", "BLOCK"])
+def test_a_mistyped_option_is_refused(mistyped: str) -> None:
+    """It would go unheeded, and a run of minutes would measure something else."""
+    done = make("compare", **{mistyped: "8"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"there is no option {mistyped}. Expected" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert " SERVERS RATE BLOCKS " in done.stderr
+
+
+def test_every_option_that_help_names_is_known() -> None:
+    """Help and guard tell of the same names, and what is meant for others on the same line passes."""
+    named = set(re.findall(r"\b[A-Z]{3,}(?==|\b)", " ".join(re.findall(r"\(([A-Z][^)]*)\)", make().stdout))))
+    assert {"SERVERS", "STRATEGY", "STRATEGIES", "FRESH", "VOLUMES"} <= named
+    refused = {name for name in named - {"PYTHON"} if make("compare", **{name: ""}).returncode}
+    assert not refused
+    assert make("compare", COLUMNS="60", NO_COLOR="1", LAB_REDIS_URL="redis://…").stdout == "<compare>\n"
+
+
+def test_one_strategy_and_several_are_not_mixed_up() -> None:
+    """Both names reach every door that takes either, so that the lab can say which one it takes."""
+    assert make("compare", STRATEGY="redis").stdout.splitlines() == ["<compare>", "<--strategy=redis>"]
+    assert make("up", STRATEGIES="redis").stdout.splitlines() == ["<up>", "<--strategies=redis>"]
+    assert make("load", STRATEGY="redis").stdout.splitlines() == ["<load>", "<--strategy=redis>"]
+
+
 def test_report_takes_the_latest_run_if_none_is_named() -> None:
     """`make report` redraws what was measured last."""
     assert make("report").stdout == "<report>\n<results/latest>\n"
