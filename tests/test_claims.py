@@ -127,6 +127,15 @@ def test_sticky_consistent(changes, expected):
     assert verdict("sticky-consistent", with_strategy("sticky", "consistency", consistent(**changes))) == expected
 
 
+def test_a_balancer_that_gave_up_on_busy_servers_is_named_where_sticky_broke():
+    """Else a student takes what an overloaded laptop did for what binding does."""
+    found = with_strategy("sticky", "consistency", consistent(violations=3, verdict="violated"))
+    assert "504" not in evidence("sticky-consistent", found)
+    found["strategies"]["sticky"]["gateway_timeouts"] = 12
+    assert verdict("sticky-consistent", found) == "does not hold"
+    assert "12 times 504" in evidence("sticky-consistent", found)
+
+
 @pytest.mark.parametrize(
     ("unused", "expected"),
     [

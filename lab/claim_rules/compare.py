@@ -63,7 +63,14 @@ def sticky_consistent(results: Results) -> Judgement:
     verdict = unbroken(violations, opportunities, unknown)
     if verdict == "cannot tell":
         evidence = f"{evidence[:-1]}; {_ASKED}."
-    return Judgement(verdict, evidence, {"violations": violations, "opportunities": opportunities})
+    given_up = int(at(results, "strategies", "sticky", "gateway_timeouts") or 0)
+    if violations and given_up:
+        evidence += (
+            f" Servers were too busy to answer in time ({n(given_up)} times 504): the balancer bound their shoppers to "
+            "others, as if they had died. On a quiet machine it would turn."
+        )
+    numbers: dict[str, float | None] = {"violations": violations, "opportunities": opportunities}
+    return Judgement(verdict, evidence, {**numbers, "gateway_timeouts": given_up})
 
 
 def copies_unused(results: Results) -> Judgement:

@@ -86,13 +86,17 @@ def _samples(measured: Measured, control: Sequence[Operation]) -> samples.Sample
 
 def given_up(by_arm: Mapping[str, Sequence[Operation]]) -> list[str]:
     """Say where the balancer gave up on a server: so busy a machine breaks promises that the strategy keeps."""
-    counts = {arm: sum(o.status == HTTPStatus.GATEWAY_TIMEOUT for o in by_arm[arm]) for arm in by_arm}
+    counts = {arm: _timed_out(own) for arm, own in by_arm.items()}
     return [
         f"{arm}: servers that did not answer in time (504, {count}x) were left out by the balancer for a moment"
         f"{_loss(by_arm[arm][0].strategy)}: the machine was too busy"
         for arm, count in counts.items()
         if count
     ]
+
+
+def _timed_out(operations: Iterable[Operation]) -> int:
+    return sum(operation.status == HTTPStatus.GATEWAY_TIMEOUT for operation in operations)
 
 
 def failed(shown: Mapping[str, Mapping[str, int]], by_arm: Mapping[str, Sequence[Operation]]) -> list[str]:
@@ -174,6 +178,7 @@ def _strategy(
         else _requests(main, len(main)),
         "latency_ms": latency.latency_ms,
         "latency_ratio": ratio,
+        "gateway_timeouts": _timed_out(own),
         "cpu_ms_per_request": _cpu(pieces, *measured.containers.get(name, ({}, 0))),
         "containers": _containers(*measured.containers.get(name, ({}, 0))),
         "container_engine": _container_engine(pieces),
