@@ -10,6 +10,7 @@ opened from `StoreSettings` and closed. Where servers hold copies, `load` is tol
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
@@ -85,6 +86,9 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         peers: the other servers of an all-to-all cluster.
         peer_secret: what servers of one cluster show each other on the peer routes.
         replication: when an all-to-all save is answered.
+
+    Raises:
+        ValueError: a time is no number above 0, such as a `timedelta`, or there is no connection.
     """
 
     server: str = "web-1"
@@ -99,6 +103,15 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[Peer, ...] = ()
     peer_secret: str = ""
     replication: Replication = "async"
+
+    def __post_init__(self) -> None:
+        """Refuse what would end every session at once, or wait for ever."""
+        for name in ("idle_seconds", "absolute_seconds", "sweep_seconds", "timeout_seconds"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}: expected a number of seconds above 0, such as 1800")
+        if self.database_connections < 1:
+            raise ValueError(f"database_connections is {self.database_connections}: expected 1 or more")
 
 
 class NewSession(msgspec.Struct, frozen=True):

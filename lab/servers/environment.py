@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from psycopg.conninfo import make_conninfo
@@ -21,6 +21,9 @@ PUBLIC_PORT = 8000
 
 INTERNAL_PORT = 8001
 """Where it serves the lab and its peers."""
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+"""How long a session may live; none is for ever."""
 
 
 class EnvironmentWrong(LabError):
@@ -65,8 +68,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""
     writes: WritePolicy = "fields"
     replication: Replication = "async"
-    idle_seconds: float = 30 * 60
-    absolute_seconds: float = 8 * 60 * 60
+    idle_seconds: Seconds = 30 * 60
+    absolute_seconds: Seconds = 8 * 60 * 60
 
     def origin_url(self) -> str:
         """Return where the shop's origin database is."""

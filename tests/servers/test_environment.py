@@ -37,6 +37,7 @@ def test_passwords_lead_to_the_projects_own_stores_and_addresses_to_others():
         ({"SERVERS": "many"}, "SERVERS is 'many'"),
         ({"WRITES": "bolb"}, "WRITES is 'bolb'"),
         ({"IDLE_SECONDS": "x"}, "IDLE_SECONDS is 'x'"),
+        ({"IDLE_SECONDS": "0"}, "IDLE_SECONDS is '0': Expected `float` > 0"),
         ({"STRATEGY": "all-to-all", "WRITES": "versioned"}, "all-to-all cannot promise; expected: fields, blob"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from datetime import timedelta
 
 import flask
 import msgspec
@@ -119,3 +121,17 @@ def test_one_copy_is_not_asked_twice(shop):
     """Where there is one copy, a cookie with another secret costs one load."""
     stale = write_cookie(shop.app, Identity(shop.begin(a=1).split(".")[0], "N" * 43))
     assert shop.cost(stale, dict) == (0, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["idle_seconds", "absolute_seconds", "sweep_seconds", "timeout_seconds"])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "1800", timedelta(minutes=30), None])
+def test_times_that_are_none(name, value):
+    """A time that would end every session at once, or is not in seconds, is refused by name."""
+    with pytest.raises(ValueError, match=rf"{name} is .*expected a number of seconds"):
+        StoreSettings(**{name: value})
+
+
+def test_no_connections():
+    """A store without connections could only wait."""
+    with pytest.raises(ValueError, match="database_connections is 0"):
+        StoreSettings(database_connections=0)
