@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import requests
+
+from lab.engines.ports import bound_socket
+from lab.errors import PortsExhausted
 
 PATIENCE_SECONDS = 120.0
 """How long a deployment on a busy machine may take to come to rest."""
 
 PAUSE_SECONDS = 0.05
 """Between two requests of a light load."""
+
+_GIVEN: set[int] = set()
+
+
+def quiet_port():
+    """Return a free port that the system gives to nobody who asks for any: minutes pass until it is published."""
+    for _ in range(100):
+        port = random.randrange(12_000, 20_000)
+        if port in _GIVEN:
+            continue
+        with suppress(PortsExhausted):
+            bound_socket(port).close()
+            _GIVEN.add(port)
+            return port
+    raise PortsExhausted("no free port was found between 12000 and 20000")
 
 
 def wait_until(condition, what):

@@ -9,12 +9,11 @@ import subprocess
 
 import pytest
 import requests
-from carts import Shoppers, wait_until
+from carts import Shoppers, quiet_port, wait_until
 
 from lab.containers import Compose, ComposeFailed
 from lab.containers.compose import docker
 from lab.containers.env_file import NAMES, fresh
-from lab.engines.ports import free_port
 from lab.servers.environment import cookie_name
 from strategies import STRATEGIES
 
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.timeout(900)
 def stack():
     """Bring everything up for this module, on ports of its own; nothing of it is left behind."""
     project = f"lab-test-compose-{os.getpid()}"
-    settings = {variable: str(free_port()) for variable in PORTS.values()}
+    settings = {variable: str(quiet_port()) for variable in PORTS.values()}
     compose = Compose(project, {**SECRETS, **settings, "SERVERS": str(SERVERS), "HEALTH_INTERVAL": "3s"})
     with compose.guarded():
         compose.build()

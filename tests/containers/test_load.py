@@ -7,13 +7,12 @@ import os
 
 import pytest
 import requests
-from carts import wait_until
+from carts import quiet_port, wait_until
 
 from lab import samples
 from lab.containers import Compose
 from lab.containers.compose import docker
 from lab.containers.env_file import fresh
-from lab.engines.ports import free_port
 from strategies import STRATEGIES
 
 PORTS = [f"PORT_{name.upper().replace('-', '_')}" for name in ("front", *STRATEGIES, "load")]
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.fixture(scope="module")
 def settings():
     """Ports of its own."""
-    return {**SETTINGS, **{variable: str(free_port()) for variable in PORTS}}
+    return {**SETTINGS, **{variable: str(quiet_port()) for variable in PORTS}}
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 import requests
-from carts import hearing, wait_until
+from carts import hearing, quiet_port, wait_until
 
 from lab.containers import env_file
 from lab.containers.compose import ROOT, docker
-from lab.engines.ports import free_port
 from strategies import STRATEGIES
 
 pytestmark = pytest.mark.timeout(900)
@@ -25,7 +24,7 @@ PORTS = [f"PORT_{name.upper().replace('-', '_')}" for name in ("front", *STRATEG
 @contextmanager
 def up(tmp_path, project):
     """Run the door; gives its process and the file with what it says."""
-    environment = os.environ | env_file.fresh() | {variable: str(free_port()) for variable in PORTS}
+    environment = os.environ | env_file.fresh() | {variable: str(quiet_port()) for variable in PORTS}
     command = hearing(ROOT / ".venv/bin/python", "-m", "lab", "up", "--engine=docker", "--servers=1")
     told = tmp_path / "told"
     with told.open("w") as output:
