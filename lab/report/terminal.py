@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +34,7 @@ _COLOURS = {"ok": "green", "violated": "red", "unknown": "yellow"}
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the table and the sentences of a run, within 100 columns (80 if need be), in words that need no colour."""
+    """Print the table and the sentences of a run, within 100 columns or fewer, in words that need no colour."""
     run = Run(Path(), results)
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console = Console(file=console.file, width=WIDTH, color_system=None)
@@ -50,7 +51,7 @@ def _show_comparison(run: Run, console: Console, width: int) -> None:
     """Print one table, and one sentence per strategy."""
     rows = compare.rows(run)
     if rows:
-        console.print(_table(rows, narrow=width < WIDTH), width=width)
+        _print_table(_table(rows, narrow=width < WIDTH), console, width)
         console.print()
     for line in [row.sentence for row in rows] + _remarks(run):
         console.print(Text(_plain(line)), width=width)
@@ -61,7 +62,7 @@ def _show_failover(run: Run, console: Console, width: int) -> None:
     for fault in failover.table(run):
         console.print(Text(f"{fault.title}. {fault.how}", style="bold"), width=width)
         if fault.rows:
-            console.print(_fault_table(fault.rows, narrow=width < WIDTH), width=width)
+            _print_table(_fault_table(fault.rows, narrow=width < WIDTH), console, width)
         console.print()
     lines = [_COLUMNS, failover.headline(run), *(f"Broken: {line}" for line in failover.broken(run.results))]
     for line in lines + _judged(run) + _remarks(run):
@@ -73,13 +74,28 @@ def _show_tables(run: Run, console: Console, width: int) -> None:
     told = telling(run.results["experiment"])
     for table in told.tables(run):
         console.print(Text(_plain(table.title), style="bold"), width=width)
-        console.print(_plain_table(table, narrow=width < WIDTH), width=width)
+        _print_table(_plain_table(table, narrow=width < WIDTH), console, width)
         if table.note:
             console.print(Text(_plain(table.note)), width=width)
         console.print()
     judged = [] if run.results["experiment"] == "lecture" else _judged(run)  # its table is that of the claims
     for line in [told.headline(run), *judged, *_remarks(run)]:
         console.print(Text(_plain(line)), width=width)
+
+
+def _print_table(table: Table, console: Console, width: int) -> None:
+    """Print a table with no word cut off: where it is too wide for that, its last columns are left out and named."""
+    left_out: list[str] = []
+    while len(table.columns) > 1 and _least_width(table, console) > width:
+        left_out.insert(0, str(table.columns.pop().header))
+    console.print(table, width=width)
+    if left_out:
+        console.print(Text(f"Not shown, as the terminal is narrow: {', '.join(left_out)}."), width=width)
+
+
+def _least_width(table: Table, console: Console) -> int:
+    needed = Measurement.get(console, console.options.update(width=10 * WIDTH), table)
+    return needed.maximum if table.columns[0].no_wrap else needed.minimum
 
 
 def _plain_table(told: Told, *, narrow: bool) -> Table:

@@ -9,8 +9,9 @@ import made_up_failover
 import pytest
 from reading import assert_inside, shown
 
-from lab.report import charts, failover, page
+from lab.report import charts, failover, page, results
 from lab.report.charts import failover as drawn
+from strategies import STRATEGIES, Strategy
 
 VARIANTS = {
     "usual": {},
@@ -66,6 +67,27 @@ def test_faults_that_were_not_struck_say_why(told):
     assert "LAB_REDIS_URL names it" in page.render(run, [])
     assert failover.promises(run.results)["not tested"] > 0
     assert "kill-redis was left out" in shown(run)
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_narrow_terminal_cuts_off_no_figure(told, width):
+    """Whole columns are left out instead, and named."""
+    text = shown(told("usual"), width=width, force_terminal=True)
+    assert max(map(len, text.splitlines())) <= width
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert ("Not shown, as the terminal is narrow: " in text) == (width < 80)
+    assert "sync | " in text
+
+
+def test_a_strategy_of_ones_own_is_no_control(told, monkeypatch, tmp_path):
+    """Nothing is promised in its name; of the control alone the page says that it promises nothing."""
+    own = Strategy("one-file", "module:Class", "a file", "round robin", ("fields",), shared="one file")
+    monkeypatch.setitem(STRATEGIES, "one-file", own)
+    written = made_up_failover.write(tmp_path / "own", strategies=("sticky", "one-file"), faults=("kill-server",))
+    text = page.render(results.load(written), [])
+    assert text.count("nothing is promised in its name") == 1
+    assert "the control promises nothing" not in text
+    assert "the control promises nothing" in page.render(told("control only"), [])
 
 
 def test_the_headline_says_who_lost_what(told):
