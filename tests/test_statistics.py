@@ -229,6 +229,8 @@ class TestDifferenceOfShares:
         found, alone = statistics.difference_of_shares(own, other), statistics.ratio_of_totals(*own)
         assert found.estimate == alone.estimate - 0.5
         assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.15)
+        like = statistics.difference_of_shares(own, own)
+        assert like.low < 0 < like.high, "two that look alike are two all the same, not one compared with itself"
 
     def test_few_blocks_carry_no_interval_and_an_empty_side_no_difference(self):
         """As for a ratio of totals."""
