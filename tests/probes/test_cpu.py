@@ -105,4 +105,4 @@ def test_the_machine_is_busy_at_least_while_this_process_is():
     after = machine_time()
 
     assert after.busy - before.busy > 0.2
-    assert after.total - before.total >= after.busy - before.busy
+    assert after.total - before.total > after.busy - before.busy - 0.001  # equal, but for rounding, on a busy machine
