@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -104,5 +105,7 @@ def load(folder: Path) -> Samples:
             return Samples(**{field.name: columns[field.name] for field in fields(Samples)})
     except FileNotFoundError as error:
         raise SamplesError(f"{folder} has no {FILE}.") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError as error:  # its text proposes to load the file all the same, and to run what is in it
+        raise SamplesError(f"{path} is damaged. Measure again.") from error
+    except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SamplesError(f"{path} is damaged ({error}). Measure again.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -25,6 +25,14 @@ Results = dict[str, Any]
 """The content of `results.json`: plain JSON values, `None` where something was not measured."""
 
 _NEEDED = ("schema", "experiment", "complete", "run", "validity", "strategies")
+
+
+class _Shape(TypedDict, total=False):
+    """What every reader of results takes for granted."""
+
+    strategies: dict[str, dict[str, Any] | None]
+    arms: dict[str, dict[str, Any] | None] | None
+    claims: list[dict[str, Any]] | None
 
 
 class ReportError(LabError):
@@ -104,6 +112,10 @@ def load(folder: Path) -> Run:
         raise ReportError(f"{path} is not the results of a run: it lacks {', '.join(missing)}.")
     if results["schema"] != SCHEMA:
         raise ReportError(f"{path} has schema {results['schema']}; this lab reads schema {SCHEMA}. Measure again.")
+    try:
+        msgspec.convert(results, _Shape)
+    except msgspec.ValidationError as error:
+        raise ReportError(f"{path} is not the results of a run ({error}). Measure again.") from error
     return Run(folder.resolve(), results)
 
 

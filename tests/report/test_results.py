@@ -32,6 +32,14 @@ def test_damaged_results_are_one_clear_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("twist", [{"strategies": {"redis": 5}}, {"strategies": []}, {"arms": 5}, {"claims": [5]}])
+def test_what_only_looks_like_results_is_refused(made_up, tmp_path, twist):
+    """A file that somebody has changed by hand gets one clear line, not a chart's error."""
+    results.write(tmp_path, {**results.load(made_up("quick")).results, **twist})
+    with pytest.raises(results.ReportError, match=r"is not the results of a run \(Expected"):
+        results.load(tmp_path)
+
+
 def test_another_schema_is_refused(made_up, tmp_path):
     """Results of another lab's making are not guessed at."""
     other = {**results.load(made_up("quick")).results, "schema": 2}
