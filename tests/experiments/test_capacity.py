@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from lab.measuring import capacity as c
@@ -108,8 +106,7 @@ def test_a_capacity_that_moves_is_followed():
 def test_arms_are_measured_right_after_one_another():
     """At each level, and at each step of a pass, every arm once, in changing order, each slice with its own number."""
     stage, found = search({"sticky": 700, "redis": 480})
-    pairs = list(itertools.batched(stage.asked, 2)) if hasattr(itertools, "batched") else None
-    pairs = pairs or list(zip(stage.asked[::2], stage.asked[1::2], strict=False))
+    pairs = list(zip(stage.asked[::2], stage.asked[1::2], strict=False))
     levels = [pair for pair in pairs if pair[0][3] == pair[1][3]]
     assert len(levels) >= 5
     assert all({arm for arm, *_ in pair} == {"sticky", "redis"} for pair in levels)
