@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,7 @@ def test_both_clients_saw_the_freeze_and_only_the_closed_loop_left_requests_out(
     assert told["closed loop"]["omitted"] > 0
     assert told["schedule"]["requests"] == told["closed loop"]["requests"] + told["closed loop"]["omitted"]
     assert told["schedule"]["slow"] > told["closed loop"]["slow"] > 0
-    assert min(one["latency_ms"]["max"] for one in told.values()) > 400
+    assert min(one["latency_ms"]["max"] or math.inf for one in told.values()) > 400  # null: one was never answered
     columns = samples.load(run)
     for name, one in told.items():
         assert np.count_nonzero(columns.rows(name)) == one["requests"] - one["failed"]
