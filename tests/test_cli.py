@@ -120,7 +120,10 @@ def test_output_that_nobody_can_keep_is_one_clear_line():
     """Such as a log on a full disk, instead of a terminal."""
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "lab", "compare", "--help"]
-        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
 
     assert done.returncode == 1
     assert done.stderr == "lab: the disk is full\n"
