@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
-import msgspec
 import psycopg
 
 from strategies.contract import (
@@ -35,12 +34,11 @@ from strategies.contract import (
     WritePolicy,
     logical_bytes,
 )
+from strategies.jsonb import from_jsonb, to_jsonb, to_names
 from strategies.postgresql import Connections
 from strategies.upkeep import Calls, Sweeper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from strategies.postgresql import Row
 
 _SWEEP_BATCH = 200
@@ -163,7 +161,7 @@ class DatabaseStore(SessionStore):
             handle.encode(),
             self.settings.server.encode(),
             session.secret_hash.encode(),
-            _to_jsonb(session.fields),
+            to_jsonb(session.fields),
         )
         if not rows:
             raise SessionExists(handle)
@@ -184,8 +182,8 @@ class DatabaseStore(SessionStore):
             self.settings.server.encode(),
             changes.secret_hash.encode() if changes.secret_hash else None,
             b"true" if changes.whole else b"false",
-            _to_array(map(_column_key, changes.deleted)),
-            _to_jsonb(changes.set),
+            to_names(changes.deleted),
+            to_jsonb(changes.set),
             expected_version.encode() if expected_version else None,
         )
         if rows:
@@ -218,7 +216,7 @@ class DatabaseStore(SessionStore):
             raise _unavailable(error) from None
         return Census(
             handles=tuple(handle for handle, _ in live),
-            logical_bytes=sum(logical_bytes(_from_jsonb(data.encode())) for _, data in live),
+            logical_bytes=sum(logical_bytes(from_jsonb(data.encode())) for _, data in live),
             physical_bytes=sizes[0] if sizes else None,
             **self._calls.totals(),
         )
@@ -273,7 +271,7 @@ def _record(row: Row) -> SessionRecord:
     secret_hash, data, version, origin, idle_deadline, absolute_deadline = cast("tuple[bytes, ...]", row)
     return SessionRecord(
         secret_hash=secret_hash.decode(),
-        fields=_from_jsonb(data),
+        fields=from_jsonb(data),
         version=version.decode(),
         origin=origin.decode(),
         idle_deadline=float(idle_deadline),
@@ -283,75 +281,3 @@ def _record(row: Row) -> SessionRecord:
 
 def _text(value: bytes | None) -> str:
     return cast("bytes", value).decode()
-
-
-def _to_array(names: Iterable[str]) -> bytes:
-    quoted = ('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names)
-    return ("{" + ",".join(quoted) + "}").encode()
-
-
-# What jsonb cannot hold as it is goes in as {"$json": "<the packed value, as text>"}: the character U+0000, which
-# PostgreSQL refuses; numbers with an exponent, which come back as thousands of digits and as integers; minus zero.
-_ESCAPE = "$json"
-_ESCAPE_IN_JSON = b'"$json'
-_ESCAPED = b'{"$json"'
-_COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_WRAPPED = msgspec.json.Decoder(dict[str, str])
-_encode = msgspec.json.Encoder().encode
-_NUL = rb"\u0000"
-_UNFAITHFUL_NUMBER = re.compile(rb"-?[0-9.]+[eE]|-0\.0")
-_UNFAITHFUL_NUMBER_INSIDE = re.compile(rb"[\[,:](?:-?[0-9.]+[eE]|-0\.0)")
-
-
-def _to_jsonb(fields: Mapping[str, bytes]) -> bytes:
-    return _encode({_column_key(name): _column_value(value) for name, value in fields.items()})
-
-
-def _holds(text: bytes, rare: bytes, character: bytes) -> bool:
-    """Whether a text holds something rare; to look for one of its characters first takes a tenth of the time."""
-    return character in text and rare in text
-
-
-def _column_key(name: str) -> str:
-    if "\0" in name or name.startswith(_ESCAPE):
-        return _ESCAPE + msgspec.json.encode(name).decode()
-    return name
-
-
-def _column_value(packed: bytes) -> msgspec.Raw | dict[str, str]:
-    if _is_faithful(packed):
-        return msgspec.Raw(packed)
-    return {_ESCAPE: packed.decode()}
-
-
-def _is_faithful(packed: bytes) -> bool:
-    """Whether `jsonb` gives a value back as it is; False now and then where it would."""
-    if _holds(packed, _NUL, b"\\") or _holds(packed, _ESCAPE_IN_JSON, b"$"):
-        return False
-    if packed.startswith(b'"'):  # no numbers in a text, and to look for them takes long
-        return True
-    return not (_UNFAITHFUL_NUMBER.match(packed) or _UNFAITHFUL_NUMBER_INSIDE.search(packed))
-
-
-def _from_jsonb(data: bytes) -> dict[str, bytes]:
-    columns = _COLUMNS.decode(data)
-    if _holds(data, _ESCAPE_IN_JSON, b"$"):
-        return {_field_name(key): _unescaped(bytes(value)) for key, value in columns.items()}
-    if data.find(b"{", 1) < 0 and b"[" not in data:  # texts and numbers alone
-        return {name: bytes(value) for name, value in columns.items()}
-    return {name: _without_spaces(bytes(value)) for name, value in columns.items()}
-
-
-def _field_name(key: str) -> str:
-    return msgspec.json.decode(key[len(_ESCAPE) :], type=str) if key.startswith(_ESCAPE) else key
-
-
-def _unescaped(value: bytes) -> bytes:
-    if value.startswith(_ESCAPED):
-        return _WRAPPED.decode(value)[_ESCAPE].encode()
-    return _without_spaces(value)
-
-
-def _without_spaces(value: bytes) -> bytes:
-    """Return a value as msgspec packs it: jsonb prints objects and lists with spaces."""
-    return msgspec.json.format(value, indent=-1) if value[:1] in (b"{", b"[") else value
