@@ -58,6 +58,15 @@ class CtrlC:
             for signum, handler in usual.items():
                 signal.signal(signum, handler)
 
+    @contextmanager
+    def preferred(self) -> Iterator[None]:
+        """Have no failure stand for an end that was asked for: the signal may have ended the load generator, too."""
+        try:
+            yield
+        except Exception:
+            self.raise_again()
+            raise
+
     def raise_again(self) -> None:
         """Raise what was dropped."""
         if self._raised is not None:
@@ -77,22 +86,25 @@ class Steps:
     Args:
         progress: the display.
         ctrl_c: whether the user wants no further step.
+
+    Attributes:
+        ctrl_c: as given.
     """
 
     def __init__(self, progress: Progress, ctrl_c: CtrlC) -> None:
         self._progress = progress
-        self._ctrl_c = ctrl_c
+        self.ctrl_c = ctrl_c
         self._task = progress.add_task("starting", total=None)
 
     def begin(self, text: str, total: int | None = None) -> None:
         """Begin a step of `total` parts."""
-        self._ctrl_c.raise_again()
+        self.ctrl_c.raise_again()
         _log.info(text)
         self._progress.reset(self._task, description=text, total=total, completed=0)
 
     def advance(self) -> None:
         """One part of the step is done."""
-        self._ctrl_c.raise_again()
+        self.ctrl_c.raise_again()
         self._progress.advance(self._task)
 
 
@@ -114,11 +126,13 @@ class Backstage(Console):
 def shown(console: Console) -> Iterator[Steps]:
     """Show steps while the context lasts."""
     if isinstance(console, Backstage):
-        yield console.steps
+        with console.steps.ctrl_c.preferred():
+            yield console.steps
         return
     columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30))
     ctrl_c = CtrlC()
-    with ctrl_c.remembered(), Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
+    progress = Progress(*columns, console=console, transient=True, refresh_per_second=2)
+    with ctrl_c.remembered(), progress, ctrl_c.preferred():
         yield Steps(progress, ctrl_c)
 
 

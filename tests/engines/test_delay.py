@@ -152,7 +152,7 @@ def test_a_connection_that_is_reset_is_reset_at_the_other_end(link_to):
 def test_nobody_at_the_other_end_ends_the_connection(own_keeper):
     """Whoever connects where nobody listens learns it, instead of waiting for ever."""
     link = DelayedLink.start(own_keeper, "link", [("127.0.0.1", free_port())], 0.001)
-    with dial(link.ports[0]) as near, contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionResetError), dial(link.ports[0]) as near:
         assert near.recv(1) == b""
 
 

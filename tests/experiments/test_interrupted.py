@@ -20,6 +20,7 @@ from rich.console import Console
 
 from lab.errors import EngineFailed
 from lab.measuring.runs import CtrlC, carry_out
+from loadtests.wire import LoadError
 from tests.processes import alive
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,18 @@ def test_a_ctrl_c_that_python_drops_is_raised_again():
             time.sleep(1)
         with pytest.raises(KeyboardInterrupt):
             ctrl_c.raise_again()
+
+
+def test_a_failure_does_not_stand_for_an_end_that_was_asked_for():
+    """The signal may end the load generator, too, and its death be noticed first; without a signal it is a failure."""
+    ctrl_c = CtrlC()
+    with pytest.raises(LoadError), ctrl_c.preferred():
+        raise LoadError("the load generator has ended")
+    with ctrl_c.remembered(), pytest.raises(KeyboardInterrupt), ctrl_c.preferred():  # noqa: PT012 - two things happen
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        raise LoadError("the load generator has ended")
 
 
 def test_kill_9_leaves_a_folder_that_says_unfinished_and_no_process(tmp_path):
