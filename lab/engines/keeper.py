@@ -169,6 +169,8 @@ class Process:
 
     def _ended(self) -> None:
         self._popen.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # of a program that somebody else killed
+            os.killpg(self.pid, signal.SIGKILL)
         self._keeper.forget(self)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -30,6 +32,22 @@ def test_no_child_outlives_a_kill(own_keeper):
     for one in left:
         one.kill()
     assert left == []
+
+
+def test_no_child_outlives_a_mother_that_somebody_else_killed(own_keeper):
+    """Such as the worker of a balancer whose master was killed: when it is stopped, the rest goes, too."""
+    waiting = "import subprocess; subprocess.run(['sleep', '60'])"
+    mother = own_keeper.launch("mother", [sys.executable, "-S", "-c", waiting])
+    while len(mother.pids()) < 2:
+        assert mother.alive
+    (_, *children) = mother.pids()
+    os.kill(mother.pid, signal.SIGKILL)
+    while mother.alive:
+        time.sleep(0.01)
+    assert alive(children) == children
+    mother.stop()
+    while alive(children):  # killed, and gone as soon as the kernel comes to it
+        time.sleep(0.01)
 
 
 HOARDERS = 3
